@@ -1,0 +1,172 @@
+/* edgeos.h: the guest side of edgeos, ABI version 1.
+ *
+ * A guest is a program that handles messages, one featherweight process (FWP) per client. Write
+ *
+ *     int edgeos_handle(edgeos_message *m);                          required: the verdict on one message
+ *     void edgeos_init(const uint8_t *config, uint32_t len);         optional: runs once per template
+ *
+ * and compile with `edgeos build`. edgeos_init may parse the configuration and build tables: every FWP of the template
+ * starts from the memory that it leaves behind (the checkpoint). edgeos_handle may read and change a message in place.
+ *
+ * The host trusts nothing written here. A bad length, pointer or verdict, a trap, or an overrun CPU budget ends this FWP
+ * alone. docs/guest-abi.md describes the binary interface below the SDK.
+ *
+ * Settings, as -D or as #define before the include:
+ *     EDGEOS_SLOTS      messages that one FWP can hold, a power of two from 8 to 256 (default 64)
+ *     EDGEOS_SLOT_SIZE  bytes of the largest message, a multiple of 64 from 64 to 65536 (default 2048)
+ */
+#ifndef EDGEOS_H
+#define EDGEOS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef EDGEOS_SLOTS
+#define EDGEOS_SLOTS 64
+#endif
+#ifndef EDGEOS_SLOT_SIZE
+#define EDGEOS_SLOT_SIZE 2048
+#endif
+
+_Static_assert(EDGEOS_SLOTS >= 8 && EDGEOS_SLOTS <= 256 && (EDGEOS_SLOTS & (EDGEOS_SLOTS - 1)) == 0,
+               "EDGEOS_SLOTS must be a power of two from 8 to 256");
+_Static_assert(EDGEOS_SLOT_SIZE >= 64 && EDGEOS_SLOT_SIZE <= 65536 && EDGEOS_SLOT_SIZE % 64 == 0,
+               "EDGEOS_SLOT_SIZE must be a multiple of 64 from 64 to 65536");
+
+/* Verdicts. 0 forwards on out port 0 (onward along the chain), k on out port k. */
+#define EDGEOS_DROP (-1) /* discard the message; counted as a drop by verdict */
+#define EDGEOS_BACK (-2) /* send it back the way it came */
+
+/* Kinds of message. */
+#define EDGEOS_PACKET 0 /* an Ethernet frame, without its frame check sequence */
+
+/* Directions. */
+#define EDGEOS_FORWARD 0 /* from the client's side towards the far end of the chain */
+#define EDGEOS_REVERSE 1 /* from the far end towards the client */
+
+typedef struct edgeos_message {
+    uint8_t *data;     /* first byte; may be moved anywhere inside this guest's memory */
+    uint32_t len;      /* bytes; may be changed up to capacity */
+    uint32_t capacity; /* bytes that fit at the data pointer as delivered */
+    uint8_t kind;      /* EDGEOS_PACKET */
+    uint8_t port;      /* in port: in a line 0 = from the client's side, 1 = from the far side */
+    uint8_t direction; /* EDGEOS_FORWARD or EDGEOS_REVERSE */
+    uint8_t reserved;
+    uint64_t flow;    /* number of the flow within this FWP, from 1; both directions alike; 0 = not tracked */
+    uint64_t time_ns; /* when the message was received, nanoseconds since 1970 */
+} edgeos_message;
+
+/* A named counter that the control plane can read, per client and summed:
+ *     EDGEOS_COUNTER(denied);   ...   denied.value++;                                           */
+typedef struct edgeos_counter {
+    char name[24];
+    uint64_t value;
+} edgeos_counter;
+
+#define EDGEOS_COUNTER(id) \
+    __attribute__((section("edgeos_counters"), used)) edgeos_counter id = {#id, 0}
+
+int edgeos_handle(edgeos_message *m);
+__attribute__((weak)) void edgeos_init(const uint8_t *config, uint32_t len);
+
+/* ---- Below here: the binary interface. The host reads it once per template; see docs/guest-abi.md. ---- */
+
+#ifndef EDGEOS_HOST_TEST
+
+__attribute__((import_module("edgeos"), import_name("emit"))) int32_t edgeos_import_emit(uint32_t index, int32_t port,
+                                                                                         const void *data,
+                                                                                         uint32_t len);
+
+struct edgeos_layout {
+    uint32_t version;       /* 1 */
+    uint32_t slots;         /* EDGEOS_SLOTS */
+    uint32_t slot_size;     /* EDGEOS_SLOT_SIZE, bytes */
+    uint32_t slot_stride;   /* bytes from one slot to the next */
+    uint32_t messages;      /* address of edgeos_message[slots] */
+    uint32_t verdicts;      /* address of int32_t[slots] */
+    uint32_t data;          /* address of slot 0; 0 = out of memory */
+    uint32_t counters;      /* address of edgeos_counter[counter_count] */
+    uint32_t counter_count;
+    uint32_t error;         /* address of the reason that edgeos_fail gave */
+    uint32_t error_len;
+};
+
+/* The odd cache line between slots spreads them over the sets of a first-level cache. */
+#define EDGEOS_SLOT_STRIDE (EDGEOS_SLOT_SIZE + 64)
+
+__attribute__((weak, aligned(64))) edgeos_message edgeos_messages[EDGEOS_SLOTS];
+__attribute__((weak, aligned(64))) int32_t edgeos_verdicts[EDGEOS_SLOTS];
+__attribute__((weak)) struct edgeos_layout edgeos_the_layout;
+__attribute__((weak)) uint32_t edgeos_current; /* the message being handled, which orders emitted ones among them */
+
+extern edgeos_counter __start_edgeos_counters[] __attribute__((weak));
+extern edgeos_counter __stop_edgeos_counters[] __attribute__((weak));
+
+/* Sends a message of the guest's own on an out port (or EDGEOS_BACK), in the flow and direction of the message being
+ * handled, before that message. The bytes are copied before it returns. 0: accepted. -1: no room now, or the arguments
+ * are out of range; nothing was sent. */
+static inline int edgeos_emit(int port, const void *data, uint32_t len) {
+    return edgeos_import_emit(edgeos_current, port, data, len);
+}
+
+/* Ends edgeos_init with a reason for the user, such as "line 3: unknown word 'alow'"; the template is then refused. */
+__attribute__((noreturn)) static inline void edgeos_fail(const char *reason) {
+    uint32_t len = 0;
+    while (len < 1024 && reason[len]) len++;
+    edgeos_the_layout.error = (uint32_t)(uintptr_t)reason;
+    edgeos_the_layout.error_len = len;
+    __builtin_trap();
+}
+
+/* New pages at the end of the memory, `len` bytes or more; 0 when there are none. */
+static inline uint32_t edgeos_new_pages(size_t len) {
+    size_t page = __builtin_wasm_memory_grow(0, (len + 65535) / 65536);
+    return page == (size_t)-1 ? 0 : (uint32_t)(page * 65536);
+}
+
+/* Address of the layout; the first call of the host, once. The slots lie behind everything else, so that the pages that
+ * every message needs (stack, messages, verdicts, the guest's own variables) stay close together at the start. */
+__attribute__((weak, export_name("edgeos_layout_v1"))) uint32_t edgeos_layout_v1(void) {
+    struct edgeos_layout *l = &edgeos_the_layout;
+    l->version = 1;
+    l->slots = EDGEOS_SLOTS;
+    l->slot_size = EDGEOS_SLOT_SIZE;
+    l->slot_stride = EDGEOS_SLOT_STRIDE;
+    l->messages = (uint32_t)(uintptr_t)edgeos_messages;
+    l->verdicts = (uint32_t)(uintptr_t)edgeos_verdicts;
+    l->data = edgeos_new_pages((size_t)EDGEOS_SLOTS * EDGEOS_SLOT_STRIDE);
+    l->counters = (uint32_t)(uintptr_t)__start_edgeos_counters;
+    l->counter_count = (uint32_t)(__stop_edgeos_counters - __start_edgeos_counters);
+    return (uint32_t)(uintptr_t)l;
+}
+
+/* Room for the configuration, in new pages so that it fits whatever its size; 0 when there is none. */
+__attribute__((weak, export_name("edgeos_config"))) uint32_t edgeos_config(uint32_t len) {
+    return edgeos_new_pages(len);
+}
+
+/* Runs the guest's init, once per template. */
+__attribute__((weak, export_name("edgeos_start"))) void edgeos_start(uint32_t config, uint32_t len) {
+    if (edgeos_init) edgeos_init((const uint8_t *)(uintptr_t)config, len);
+}
+
+/* Handles `count` messages from slot `first` on; the host keeps first + count within the slots. */
+__attribute__((weak, export_name("edgeos_burst"))) void edgeos_burst(uint32_t first, uint32_t count) {
+    edgeos_message *m = edgeos_messages + first;
+    int32_t *verdict = edgeos_verdicts + first;
+    for (uint32_t i = 0; i < count; i++) {
+        edgeos_current = first + i;
+        verdict[i] = edgeos_handle(m + i);
+    }
+}
+
+#endif /* EDGEOS_HOST_TEST */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* EDGEOS_H */

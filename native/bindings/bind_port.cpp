@@ -1,0 +1,64 @@
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "../ports/afpacket_port.hpp"
+#include "../ports/memory_port.hpp"
+#include "../ports/pcap_port.hpp"
+#include "../ports/tap_port.hpp"
+#include "bindings.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace edgeos {
+namespace {
+
+using TimedBytes = std::pair<nb::bytes, uint64_t>;
+
+std::vector<MemoryPacket> packets_from(const std::vector<TimedBytes>& packets) {
+  std::vector<MemoryPacket> all;
+  for (const auto& [bytes, time_ns] : packets) {
+    const auto* data = static_cast<const uint8_t*>(bytes.data());
+    all.push_back({{data, data + bytes.size()}, time_ns});
+  }
+  return all;
+}
+
+nb::list packets_to(const std::vector<MemoryPacket>& packets) {
+  nb::list all;
+  for (const MemoryPacket& p : packets) all.append(nb::make_tuple(nb::bytes(p.bytes.data(), p.bytes.size()), p.time_ns));
+  return all;
+}
+
+}  // namespace
+
+void bind_port(nb::module_& m) {
+  nb::class_<Port>(m, "Port")
+      .def_prop_ro("name", &Port::name)
+      .def_prop_ro("problem", &Port::problem);
+
+  nb::class_<MemoryPort, Port>(m, "MemoryPort")
+      .def("__init__",
+           [](MemoryPort* self, std::string name, uint32_t capacity, bool lossless, const std::vector<TimedBytes>& loop,
+              uint64_t loop_limit, bool sink) {
+             new (self) MemoryPort(std::move(name), {capacity, lossless, packets_from(loop), loop_limit, sink});
+           },
+           "name"_a, "capacity"_a = 4096, "lossless"_a = false, "loop"_a = std::vector<TimedBytes>{}, "loop_limit"_a = 0,
+           "sink"_a = false)
+      .def("inject",
+           [](MemoryPort& self, const nb::bytes& data, uint64_t time_ns) {
+             return self.inject(static_cast<const uint8_t*>(data.data()), static_cast<uint32_t>(data.size()), time_ns);
+           },
+           "data"_a, "time_ns"_a = 0)
+      .def("take", [](MemoryPort& self) { return packets_to(self.take()); });
+
+  nb::class_<PcapPort, Port>(m, "PcapPort")
+      .def(nb::init<std::string, const std::string&, const std::string&>(), "name"_a, "read"_a = "", "write"_a = "");
+  nb::class_<TapPort, Port>(m, "TapPort")
+      .def(nb::init<std::string, const std::string&, bool>(), "name"_a, "device"_a, "offload"_a = true);
+  nb::class_<AfPacketPort, Port>(m, "AfPacketPort")
+      .def(nb::init<std::string, const std::string&>(), "name"_a, "device"_a);
+}
+
+}  // namespace edgeos

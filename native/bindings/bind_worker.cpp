@@ -1,0 +1,226 @@
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "../kernel/worker.hpp"
+#include "bindings.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace edgeos {
+namespace {
+
+using DestinationValue = std::tuple<uint8_t, uint8_t, uint8_t, uint8_t>;  // kind, index, direction, in port
+using RoutesValue = std::vector<DestinationValue>;                        // back, drop, out port 0, 1, …
+using StageValue = std::tuple<std::string, uint32_t, RoutesValue, RoutesValue>;  // name, template, by direction
+using EntryValue = std::tuple<uint32_t, uint8_t, uint8_t, uint8_t>;  // port, stage, direction, in port
+using CounterValue = std::pair<std::string, uint32_t>;
+
+// The worker with its templates numbered, so that Python names them by number.
+struct BoundWorker {
+  BoundWorker(const EngineSettings& engine, const WorkerSettings& settings) : worker(engine, settings) {}
+  Worker worker;
+  std::vector<Pool*> pools;
+};
+
+std::span<const uint8_t> view(const nb::bytes& bytes) { return {static_cast<const uint8_t*>(bytes.data()), bytes.size()}; }
+
+void fill_routes(std::array<Destination, kRoutes>& routes, const RoutesValue& values) {
+  if (values.size() > kRoutes) throw nb::value_error("too many out ports");
+  for (size_t i = 0; i < values.size(); i++) {
+    const auto [kind, index, direction, in_port] = values[i];
+    routes[i] = Destination{static_cast<Destination::Kind>(kind), index, direction, in_port};
+  }
+}
+
+void add_chain(BoundWorker& self, const std::string& name, uint8_t isolation, uint8_t when_full, uint8_t on_kill,
+               uint64_t idle_timeout_ns, uint32_t max_fwps, uint16_t domain, const std::vector<StageValue>& stages,
+               const std::vector<EntryValue>& entries) {
+  ChainSpec spec;
+  spec.name = name;
+  spec.isolation = static_cast<Isolation>(isolation);
+  spec.when_full = static_cast<WhenFull>(when_full);
+  spec.on_kill = static_cast<OnKill>(on_kill);
+  spec.idle_timeout_ns = idle_timeout_ns;
+  spec.max_fwps = max_fwps;
+  spec.domain = domain;
+  for (const auto& [stage_name, tmpl, forward, reverse] : stages) {
+    StageSpec stage;
+    stage.name = stage_name;
+    stage.pool = self.pools.at(tmpl);
+    fill_routes(stage.routes[kForward], forward);
+    fill_routes(stage.routes[kReverse], reverse);
+    spec.stages.push_back(stage);
+  }
+  for (const auto& [port, stage, direction, in_port] : entries)
+    spec.entries.at(port) = Entry{true, stage, direction, in_port};
+  self.worker.add_chain(std::move(spec));
+}
+
+template <class Names, class Counts>
+nb::dict named(const Names& names, const Counts& counts) {
+  nb::dict d;
+  for (size_t i = 0; i < counts.size(); i++)
+    if (counts[i] != 0) d[nb::str(names[i].data(), names[i].size())] = counts[i];
+  return d;
+}
+
+nb::dict stage_dict(const StageSnapshot& s) {
+  nb::dict d, counters;
+  for (const auto& [name, value] : s.counters) counters[name.c_str()] = value;
+  d["name"] = s.name;
+  d["handled"] = s.handled;
+  d["bursts"] = s.bursts;
+  d["ready"] = s.ready;
+  d["created"] = s.pool.created;
+  d["recycled"] = s.pool.recycled;
+  d["made_on_path"] = s.pool.made_on_path;
+  d["exhausted"] = s.pool.exhausted;
+  d["counters"] = counters;
+  return d;
+}
+
+nb::dict chain_dict(const ChainSnapshot& s) {
+  const ChainCounters& c = s.counters;
+  nb::dict d;
+  nb::list stages;
+  for (const StageSnapshot& stage : s.stages) stages.append(stage_dict(stage));
+  d["name"] = s.name;
+  d["received"] = c.received;
+  d["emitted"] = c.emitted;
+  d["emit_refused"] = c.emit_refused;
+  d["sent"] = c.sent;
+  d["in_flight"] = c.in_flight;
+  d["dropped"] = named(kDropNames, c.dropped);
+  d["kills"] = named(kKillNames, c.kills);
+  d["activations"] = c.activations;
+  d["activation_p50_ns"] = s.activation_p50_ns;
+  d["activation_p99_ns"] = s.activation_p99_ns;
+  d["activation_max_ns"] = s.activation_max_ns;
+  d["live"] = c.live;
+  d["peak"] = c.peak;
+  d["evicted"] = c.evicted;
+  d["expired"] = c.expired;
+  d["stages"] = stages;
+  return d;
+}
+
+nb::dict port_dict(const PortSnapshot& s) {
+  nb::dict d;
+  d["name"] = s.name;
+  d["received"] = s.counters.received;
+  d["received_bytes"] = s.counters.received_bytes;
+  d["sent"] = s.counters.sent;
+  d["sent_bytes"] = s.counters.sent_bytes;
+  d["send_dropped"] = s.counters.send_dropped;
+  d["receive_overrun"] = s.counters.receive_overrun;
+  d["queued"] = s.queued;
+  d["problem"] = s.problem;
+  return d;
+}
+
+nb::dict snapshot_dict(const Snapshot& s) {
+  nb::dict d;
+  nb::list chains, ports;
+  for (const ChainSnapshot& chain : s.chains) chains.append(chain_dict(chain));
+  for (const PortSnapshot& port : s.ports) ports.append(port_dict(port));
+  d["elapsed_ns"] = s.elapsed_ns;
+  d["iterations"] = s.iterations;
+  d["received"] = s.received;
+  d["in_flight"] = s.in_flight;
+  d["flows"] = s.flows;
+  d["dropped"] = named(kDropNames, s.dropped);
+  d["chains"] = chains;
+  d["ports"] = ports;
+  return d;
+}
+
+nb::dict client_dict(const ClientSnapshot& s) {
+  nb::dict d;
+  d["address"] = nb::bytes(s.owner.a.data(), s.owner.a.size());
+  d["peer"] = nb::bytes(s.owner.b.data(), s.owner.b.size());
+  d["is_ip"] = s.owner.ethertype == 0;
+  d["vlan"] = s.owner.vlan;
+  d["idle_ns"] = s.idle_ns;
+  d["in_flight"] = s.in_flight;
+  d["flows"] = s.flows;
+  d["blocked"] = s.blocked;
+  d["counters"] = s.counters;
+  return d;
+}
+
+}  // namespace
+
+void bind_worker(nb::module_& m) {
+  nb::class_<EngineSettings>(m, "EngineSettings")
+      .def("__init__",
+           [](EngineSettings* self, uint32_t fwps, uint64_t memory_max, bool compact, bool copy_on_write,
+              uint64_t keep_resident) {
+             new (self) EngineSettings{fwps, memory_max, compact, copy_on_write, keep_resident};
+           },
+           nb::kw_only(), "fwps"_a, "memory_max"_a, "compact"_a, "copy_on_write"_a, "keep_resident"_a)
+      .def_prop_ro("code_key", &EngineSettings::code_key);
+
+  using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
+  nb::class_<BoundWorker>(m, "Worker")
+      .def("__init__",
+           [](BoundWorker* self, const EngineSettings& engine, bool dedicated_mover, uint8_t wait, uint32_t max_flows) {
+             new (self) BoundWorker(engine, {dedicated_mover, static_cast<Wait>(wait), max_flows});
+           },
+           "engine"_a, nb::kw_only(), "dedicated_mover"_a = false, "wait"_a = 0, "max_flows"_a = 65536)
+      .def("compile",
+           [](BoundWorker& self, const nb::bytes& wasm) {
+             const std::vector<uint8_t> code = self.worker.engine().compile(view(wasm));
+             return nb::bytes(code.data(), code.size());
+           },
+           "wasm"_a)
+      .def("add_port", [](BoundWorker& self, Port& port) { self.worker.add_port(&port); }, "port"_a, nb::keep_alive<1, 2>())
+      .def("add_template",
+           [](BoundWorker& self, const std::string& name, const nb::bytes& code, uint32_t slots, uint32_t slot_size,
+              uint32_t slot_stride, uint32_t messages, uint32_t verdicts, uint32_t data, uint64_t memory, uint32_t stack,
+              const std::vector<CounterValue>& counters, uint64_t budget_ns, uint32_t ready_low, uint32_t ready_high) {
+             Layout layout{slots, slot_size, slot_stride, messages, verdicts, data, memory, stack, {}};
+             for (const auto& [counter, address] : counters) layout.counters.push_back({counter, address});
+             auto tmpl = std::make_unique<FwpTemplate>(self.worker.engine(), name, view(code), std::move(layout), budget_ns);
+             self.pools.push_back(&self.worker.add_template(std::move(tmpl), ready_low, ready_high));
+           },
+           "name"_a, "code"_a, nb::kw_only(), "slots"_a, "slot_size"_a, "slot_stride"_a, "messages"_a, "verdicts"_a,
+           "data"_a, "memory"_a, "stack"_a, "counters"_a, "budget_ns"_a, "ready_low"_a, "ready_high"_a)
+      .def("add_chain", &add_chain, "name"_a, nb::kw_only(), "isolation"_a, "when_full"_a, "on_kill"_a, "idle_timeout_ns"_a,
+           "max_fwps"_a, "domain"_a, "stages"_a, "entries"_a)
+      .def("add_rule", [](BoundWorker& self, const Rule& rule) { self.worker.add_rule(rule); }, "rule"_a)
+      .def("run_once", [](BoundWorker& self) { return self.worker.run_once(); }, WithoutGil())
+      .def("start", [](BoundWorker& self) { self.worker.start(); })
+      .def("stop", [](BoundWorker& self) { self.worker.stop(); }, WithoutGil())
+      .def("wait_finished",
+           [](BoundWorker& self, uint64_t timeout_ns) { return self.worker.wait_finished(timeout_ns); }, "timeout_ns"_a,
+           WithoutGil())
+      .def_prop_ro("failure", [](BoundWorker& self) { return self.worker.failure(); })
+      .def("set_fake_time", [](BoundWorker& self, uint64_t ns) { self.worker.clock().set_fake_ns(ns); }, "ns"_a)
+      .def("snapshot",
+           [](BoundWorker& self, bool with_guest_counters) {
+             Snapshot s;
+             {
+               const nb::gil_scoped_release released;
+               s = self.worker.snapshot(with_guest_counters);
+             }
+             return snapshot_dict(s);
+           },
+           "with_guest_counters"_a = true)
+      .def("clients",
+           [](BoundWorker& self, uint32_t chain) {
+             std::vector<ClientSnapshot> clients;
+             {
+               const nb::gil_scoped_release released;
+               clients = self.worker.clients(chain);
+             }
+             nb::list all;
+             for (const ClientSnapshot& client : clients) all.append(client_dict(client));
+             return all;
+           },
+           "chain"_a);
+}
+
+}  // namespace edgeos

@@ -1,0 +1,13 @@
+// Bindings, one file per noun; they convert and hold no logic.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace edgeos {
+
+void bind_port(nanobind::module_& m);
+void bind_rule(nanobind::module_& m);
+void bind_worker(nanobind::module_& m);
+void bind_lifecycle(nanobind::module_& m);
+
+}  // namespace edgeos

@@ -1,0 +1,96 @@
+#include "chain.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace edgeos {
+
+uint64_t read_counter(const Fwp& fwp, const CounterLayout& counter) {
+  uint64_t value;
+  std::memcpy(&value, fwp.memory + counter.address, sizeof value);
+  return value;
+}
+
+Chain::Chain(ChainSpec spec)
+    : stage_counters(spec.stages.size()),
+      departed(spec.stages.size()),
+      spec_(std::move(spec)),
+      credit_(kSlotsMax),
+      touch_grain_ns_(spec_.idle_timeout_ns / 16) {
+  for (size_t i = 0; i < spec_.stages.size(); i++) {
+    const Layout& layout = spec_.stages[i].pool->tmpl().layout();
+    credit_ = std::min(credit_, layout.slots);
+    departed[i].resize(layout.counters.size());
+  }
+}
+
+bool Chain::bind(ChainInstance& instance, uint64_t now_ns) {
+  instance.chain = this;
+  for (uint8_t i = 0; i < spec_.stages.size(); i++) {
+    if (replace(instance, i) == nullptr) {
+      for (uint8_t j = 0; j < i; j++) retire(*instance.fwps[j]);
+      return false;
+    }
+  }
+  link_at_back(instance, now_ns);
+  counters.activations++;
+  return true;
+}
+
+Fwp* Chain::replace(ChainInstance& instance, uint8_t stage) {
+  Fwp* fwp = spec_.stages[stage].pool->take();
+  if (fwp == nullptr) return nullptr;
+  fwp->activate(&instance, stage);
+  instance.fwps[stage] = fwp;
+  counters.peak = std::max(counters.peak, ++counters.live);
+  return fwp;
+}
+
+void Chain::retire(Fwp& fwp) {
+  const std::vector<CounterLayout>& layout = fwp.tmpl().layout().counters;
+  for (size_t i = 0; i < layout.size(); i++) departed[fwp.stage][i] += read_counter(fwp, layout[i]);
+  Pool& pool = *spec_.stages[fwp.stage].pool;
+  fwp.owner->fwps[fwp.stage] = nullptr;
+  fwp.retire();
+  pool.give_back(&fwp);
+  counters.live--;
+}
+
+void Chain::kill(Fwp& fwp, Kill cause) {
+  ChainInstance& instance = *fwp.owner;
+  counters.kills[size_t(cause)]++;
+  drop(instance, Drop::killed, fwp.ring.size());
+  fwp.ring.head = fwp.ring.tail;
+  if (spec_.on_kill == OnKill::block) instance.blocked = true;
+  retire(fwp);
+}
+
+void Chain::unbind(ChainInstance& instance) {
+  for (uint8_t i = 0; i < spec_.stages.size(); i++) {
+    Fwp* fwp = instance.fwps[i];
+    if (fwp == nullptr) continue;
+    drop(instance, Drop::evicted, fwp->ring.size());
+    retire(*fwp);
+  }
+  unlink(instance);
+}
+
+void Chain::unlink(ChainInstance& instance) {
+  (instance.more_idle != nullptr ? instance.more_idle->less_idle : most_idle_) = instance.less_idle;
+  (instance.less_idle != nullptr ? instance.less_idle->more_idle : least_idle_) = instance.more_idle;
+  instance.more_idle = instance.less_idle = nullptr;
+}
+
+void Chain::link_at_back(ChainInstance& instance, uint64_t now_ns) {
+  instance.last_used_ns = now_ns;
+  instance.more_idle = least_idle_;
+  (least_idle_ != nullptr ? least_idle_->less_idle : most_idle_) = &instance;
+  least_idle_ = &instance;
+}
+
+void Chain::move_to_back(ChainInstance& instance, uint64_t now_ns) {
+  unlink(instance);
+  link_at_back(instance, now_ns);
+}
+
+}  // namespace edgeos

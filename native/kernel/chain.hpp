@@ -1,0 +1,171 @@
+// Chains: FWPs linked in a line or a small graph, and their instances, one for each client (or flow, or for all).
+//
+// Owner: the worker; not thread-safe. A chain instance lets in at most as many messages as its smallest ring has slots, so a
+// ring inside a chain can never be full: a slow stage holds the chain's credit, and that stops the port in front of it.
+//
+// Law, checked by tests: received + emitted = sent + dropped + in flight.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "drop.hpp"
+#include "histogram.hpp"
+#include "limits.hpp"
+#include "packet_parser.hpp"
+#include "pool.hpp"
+
+namespace edgeos {
+
+enum class Isolation : uint8_t { shared, client, flow };
+enum class WhenFull : uint8_t { refuse, evict };
+enum class OnKill : uint8_t { restart, block };
+
+// Where a message goes next.
+struct Destination {
+  enum class Kind : uint8_t { none, drop, stage, port };
+  Kind kind = Kind::none;
+  uint8_t index = 0;      // of the stage or the port
+  uint8_t direction = 0;  // it then travels in
+  uint8_t in_port = 0;    // of the stage
+};
+
+inline constexpr uint32_t kRoutes = kOutPortsMax + 2;
+
+struct StageSpec {
+  std::string name;
+  Pool* pool = nullptr;
+  // By direction and verdict + 2: back, drop, out port 0, 1, …
+  std::array<std::array<Destination, kRoutes>, 2> routes{};
+};
+
+struct Entry {
+  bool open = false;
+  uint8_t stage = 0;
+  uint8_t direction = 0;
+  uint8_t in_port = 0;
+};
+
+struct ChainSpec {
+  std::string name;
+  uint16_t number = 0;  // in the node
+  Isolation isolation = Isolation::client;
+  WhenFull when_full = WhenFull::refuse;
+  OnKill on_kill = OnKill::restart;
+  uint64_t idle_timeout_ns = 60'000'000'000;
+  uint32_t max_fwps = 1000;
+  uint16_t domain = 0;
+  std::vector<StageSpec> stages;
+  std::array<Entry, kPortsMax> entries{};  // by number of the port
+};
+
+struct StageCounters {
+  uint64_t handled = 0;
+  uint64_t bursts = 0;
+};
+
+struct ChainCounters {
+  uint64_t received = 0;
+  uint64_t emitted = 0;
+  uint64_t emit_refused = 0;
+  uint64_t sent = 0;
+  uint64_t in_flight = 0;
+  uint64_t activations = 0;
+  uint64_t evicted = 0;
+  uint64_t expired = 0;
+  uint64_t live = 0;  // FWPs bound to instances
+  uint64_t peak = 0;
+  DropCounts dropped{};
+  KillCounts kills{};
+};
+
+class Chain;
+
+struct ChainInstance {
+  Chain* chain = nullptr;
+  uint32_t number = 0;
+  uint32_t in_flight = 0;
+  uint32_t reserved = 0;     // room kept for what running guests may emit
+  uint32_t flow_count = 0;   // entries of the flow table
+  uint32_t flows_ever = 0;   // last flow number given
+  uint32_t newest = 0;       // its entries in the flow table, linked by age
+  uint32_t oldest = 0;
+  uint64_t last_used_ns = 0;
+  uint64_t activation_started_ns = 0;  // set until its first message is handled
+  ChainInstance* more_idle = nullptr;  // neighbours in the chain's order of use
+  ChainInstance* less_idle = nullptr;
+  bool blocked = false;
+  FlowKey owner;
+  std::array<Fwp*, kStagesMax> fwps{};
+};
+
+class Chain {
+ public:
+  explicit Chain(ChainSpec spec);
+
+  const ChainSpec& spec() const { return spec_; }
+  bool at_limit() const { return counters.live + spec_.stages.size() > spec_.max_fwps; }
+  // Messages from ports that an instance may hold; as many again are kept for what its guests emit.
+  uint32_t entry_credit() const { return credit_ / 2; }
+  bool has_entry_room(const ChainInstance& i) const {
+    return i.in_flight < entry_credit() && i.in_flight + i.reserved < credit_;
+  }
+  uint32_t emit_room(const ChainInstance& i) const {
+    const uint32_t used = (i.in_flight > entry_credit() ? i.in_flight : entry_credit()) + i.reserved;
+    return used < credit_ ? credit_ - used : 0;
+  }
+
+  // Binds a ready FWP to every stage. False, with nothing bound, when one cannot be had.
+  bool bind(ChainInstance& instance, uint64_t now_ns);
+  // The FWP of a stage; a fresh one when the last was killed; nullptr when none can be had.
+  Fwp* fwp(ChainInstance& instance, uint8_t stage) {
+    Fwp* f = instance.fwps[stage];
+    return f != nullptr ? f : replace(instance, stage);
+  }
+  // Ends one FWP: its waiting messages are dropped, its stage is empty until the next message.
+  void kill(Fwp& fwp, Kill cause);
+  // Returns all FWPs to their pools; messages still in their rings are dropped. None may be running or queued.
+  void unbind(ChainInstance& instance);
+  // Marks use; keeps the order by idleness, to a sixteenth of the idle timeout.
+  void touch(ChainInstance& instance, uint64_t now_ns) {
+    if (now_ns - instance.last_used_ns > touch_grain_ns_) move_to_back(instance, now_ns);
+  }
+  ChainInstance* longest_idle() const { return most_idle_; }
+
+  void drop(ChainInstance& instance, Drop reason, uint32_t messages = 1) {
+    counters.dropped[size_t(reason)] += messages;
+    instance.in_flight -= messages;
+    counters.in_flight -= messages;
+  }
+  void finish_sent(ChainInstance& instance) {
+    counters.sent++;
+    instance.in_flight--;
+    counters.in_flight--;
+  }
+
+  ChainCounters counters;
+  Histogram activation_ns;
+  std::vector<StageCounters> stage_counters;
+  std::vector<std::vector<uint64_t>> departed;  // by stage, the guest's counters of FWPs that are gone
+
+ private:
+  Fwp* replace(ChainInstance& instance, uint8_t stage);
+  void retire(Fwp& fwp);
+  void unlink(ChainInstance& instance);
+  void link_at_back(ChainInstance& instance, uint64_t now_ns);
+  void move_to_back(ChainInstance& instance, uint64_t now_ns);
+
+  ChainSpec spec_;
+  uint32_t credit_;
+  uint64_t touch_grain_ns_;
+  ChainInstance* most_idle_ = nullptr;
+  ChainInstance* least_idle_ = nullptr;
+};
+
+// A counter of a guest, read from its memory as it is now; bounds were checked when the template was made.
+uint64_t read_counter(const Fwp& fwp, const CounterLayout& counter);
+
+}  // namespace edgeos

@@ -1,0 +1,304 @@
+#include "dispatcher.hpp"
+
+#include <algorithm>
+
+namespace edgeos {
+namespace {
+
+constexpr uint32_t kExpireAtOnce = 64;   // instances ended in one call, so that a mass leave does not hold up traffic
+constexpr uint32_t kEvictLooks = 16;     // longest idle instances looked at for one without messages
+
+}  // namespace
+
+Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains,
+                       const std::vector<Rule>& rules, Mma& mma, const Clock& clock, uint32_t max_flows,
+                       uint32_t max_instances)
+    : ports_(ports),
+      chains_(chains),
+      rules_(rules),
+      mma_(mma),
+      clock_(clock),
+      table_(max_flows + max_instances),
+      max_flows_(max_flows) {
+  for (size_t i = 0; i < ports.size(); i++) {
+    bursts_.push_back(std::make_unique<Burst>());
+    uint16_t domain = 0;
+    bool forward = false, reverse = false;
+    for (const auto& chain : chains) {
+      const Entry& entry = chain->spec().entries[i];
+      if (!entry.open) continue;
+      domain = chain->spec().domain;
+      (entry.direction == kForward ? forward : reverse) = true;
+    }
+    domains_.push_back(domain);
+    reverse_only_.push_back(reverse && !forward);
+  }
+}
+
+bool Dispatcher::receive(uint64_t now_ns) {
+  now_ns_ = now_ns;
+  bool any = false;
+  for (uint16_t port = 0; port < ports_.size(); port++) any |= receive_from(port);
+  return any;
+}
+
+bool Dispatcher::receive_from(uint16_t port) {
+  Burst& burst = *bursts_[port];
+  if (burst.next == burst.count) {
+    burst.next = 0;
+    burst.count = ports_[port]->receive(burst.packets, kBurst);
+    counters_.received += burst.count;
+    pending_ += burst.count;
+  }
+  if (burst.count == burst.next) return false;
+  ParsedPacket parsed[kBurst];
+  uint64_t hashes[kBurst];
+  bool valid[kBurst];
+  for (uint32_t i = burst.next; i < burst.count; i++) {
+    const Packet& packet = burst.packets[i];
+    valid[i] = parse_packet(packet.data, packet.len, domains_[port], parsed[i]);
+    hashes[i] = table_.hash(parsed[i].key);
+    table_.prefetch(hashes[i]);
+  }
+  const uint32_t before = burst.next;
+  for (; burst.next < burst.count; burst.next++) {
+    const uint32_t i = burst.next;
+    if (!valid[i]) {
+      count(Drop::malformed);
+    } else if (dispatch(port, burst.packets[i], parsed[i], hashes[i]) == Outcome::wait) {
+      break;
+    }
+    pending_--;
+  }
+  return burst.next != before;
+}
+
+Dispatcher::Outcome Dispatcher::dispatch(uint16_t port, const Packet& packet, const ParsedPacket& parsed, uint64_t hash) {
+  uint32_t entry = table_.find(parsed.key, hash);
+  if (entry == kNoEntry) {
+    Drop why = Drop::fragment_orphan;
+    if (parsed.later_fragment) {
+      if (!hold(port, packet, parsed.key)) count(why);
+      return Outcome::done;
+    }
+    entry = bind(port, parsed, hash, why);
+    if (entry == kNoEntry) {
+      count(why);
+      return Outcome::done;
+    }
+  }
+  const uint32_t instance = table_[entry].instance;
+  const uint32_t flow = table_[entry].flow;
+  const Outcome outcome = admit(port, packet, *instances_[instance], flow);
+  if (outcome == Outcome::done && parsed.fragment && !parsed.later_fragment)
+    remember_fragments(parsed, *instances_[instance], flow);
+  return outcome;
+}
+
+Dispatcher::Outcome Dispatcher::admit(uint16_t port, const Packet& packet, ChainInstance& instance, uint32_t flow) {
+  Chain& chain = *instance.chain;
+  const Entry& in = chain.spec().entries[port];
+  if (!in.open) {
+    count(Drop::no_entry);
+    return Outcome::done;
+  }
+  const bool room = chain.has_entry_room(instance);
+  if (!room && ports_[port]->lossless()) return Outcome::wait;
+  chain.counters.received++;
+  chain.counters.in_flight++;
+  instance.in_flight++;
+  const auto refuse = [&](Drop reason) {
+    chain.drop(instance, reason);
+    return Outcome::done;
+  };
+  if (instance.blocked) return refuse(Drop::blocked);
+  if (!room) return refuse(Drop::ring_full);
+  chain.touch(instance, now_ns_);
+  Fwp* fwp = chain.fwp(instance, in.stage);
+  if (fwp == nullptr) return refuse(Drop::no_fwp);
+  if (packet.len > fwp->slot_size) return refuse(Drop::oversize);
+  mma_.copy_in(*fwp, packet.data, packet.len, MessageMeta{packet.time_ns, flow, 0, in.direction, in.in_port, 0});
+  return Outcome::done;
+}
+
+uint32_t Dispatcher::bind(uint16_t port, const ParsedPacket& parsed, uint64_t hash, Drop& why) {
+  const uint64_t started_ns = clock_.now_ns();
+  // In a chain that this port only leads out of, packets travel towards the client, and rules see them the other way round.
+  for (const Rule& rule : rules_) {
+    Chain* chain = rule.action >= 0 ? chains_[static_cast<size_t>(rule.action)].get() : nullptr;
+    if (chain != nullptr && !chain->spec().entries[port].open) continue;
+    const bool reverse = chain != nullptr ? chain->spec().entries[port].direction == kReverse : reverse_only_[port];
+    const FlowView view{parsed, reverse, port};
+    if (!matches(rule, view)) continue;
+    why = Drop::rule;
+    if (chain == nullptr) return kNoEntry;
+    const uint32_t owner = find_or_activate(*chain, owner_key(*chain, view), started_ns, why);
+    return owner == kNoEntry ? kNoEntry : add_flow(parsed.key, hash, owner);
+  }
+  why = Drop::no_rule;
+  return kNoEntry;
+}
+
+FlowKey Dispatcher::owner_key(const Chain& chain, const FlowView& view) const {
+  FlowKey key;
+  if (chain.spec().isolation == Isolation::flow) key = view.packet.key;
+  if (chain.spec().isolation == Isolation::client) {
+    key.a = view.client();
+    key.vlan = view.packet.key.vlan;
+    key.ethertype = view.packet.ip_version == 0;  // keeps Ethernet addresses apart from IP addresses
+  }
+  key.kind = KeyKind::owner;
+  key.chain = chain.spec().number;
+  key.domain = chain.spec().domain;
+  return key;
+}
+
+uint32_t Dispatcher::find_or_activate(Chain& chain, const FlowKey& key, uint64_t started_ns, Drop& why) {
+  const uint64_t hash = table_.hash(key);
+  const uint32_t found = table_.find(key, hash);
+  if (found != kNoEntry) return found;
+  why = Drop::max_fwps;
+  if (chain.at_limit() && !make_room(chain)) return kNoEntry;
+  why = Drop::no_fwp;
+  ChainInstance& instance = new_instance();
+  if (!chain.bind(instance, now_ns_)) {
+    instance.chain = nullptr;
+    free_instances_.push_back(&instance);
+    return kNoEntry;
+  }
+  instance.owner = key;
+  instance.activation_started_ns = started_ns;
+  return table_.insert(key, hash, instance.number, 0);
+}
+
+bool Dispatcher::make_room(Chain& chain) {
+  if (chain.spec().when_full == WhenFull::refuse) return false;
+  ChainInstance* instance = chain.longest_idle();
+  for (uint32_t i = 0; instance != nullptr && i < kEvictLooks; i++, instance = instance->less_idle) {
+    if (instance->in_flight > 0) continue;
+    release(*instance);
+    chain.counters.evicted++;
+    return true;
+  }
+  return false;
+}
+
+// The flow's own entry, or the owner's when the table is full: flow entries only save the way through the rules.
+uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry) {
+  ChainInstance& instance = *instances_[table_[owner_entry].instance];
+  const uint32_t most = instance.chain->spec().isolation == Isolation::shared ? max_flows_ : kFlowsPerClientMax;
+  if (instance.flow_count >= most || flow_entries_ >= max_flows_) {
+    if (instance.flow_count == 0) return owner_entry;
+    erase_entry(instance, instance.oldest);
+  }
+  const uint32_t entry = table_.insert(key, hash, instance.number, ++instance.flows_ever);
+  link_entry(instance, entry);
+  return entry;
+}
+
+void Dispatcher::remember_fragments(const ParsedPacket& parsed, ChainInstance& instance, uint32_t flow) {
+  const FlowKey key = fragment_key(parsed);
+  const uint64_t hash = table_.hash(key);
+  if (table_.find(key, hash) == kNoEntry) {
+    const uint32_t entry = add_flow(key, hash, table_.find(instance.owner, table_.hash(instance.owner)));
+    if (table_[entry].key.kind != KeyKind::fragment) return;  // no room: the later ones will be orphans
+    table_[entry].flow = flow;
+  }
+  for (size_t i = 0; i < held_.size();) {
+    if (!(held_[i].key == key)) {
+      i++;
+      continue;
+    }
+    const Held held = std::move(held_[i]);
+    held_.erase(held_.begin() + static_cast<ptrdiff_t>(i));
+    const Packet packet{held.bytes.data(), static_cast<uint32_t>(held.bytes.size()), held.time_ns};
+    if (admit(held.port, packet, instance, flow) == Outcome::wait) count(Drop::fragment_orphan);
+  }
+}
+
+bool Dispatcher::hold(uint16_t port, const Packet& packet, const FlowKey& key) {
+  if (held_.size() >= kHeldFragmentsMax || packet.len > kSlotSizeMax) return false;
+  held_.push_back(Held{key, {packet.data, packet.data + packet.len}, packet.time_ns, now_ns_ + kHeldFragmentNs, port});
+  return true;
+}
+
+void Dispatcher::expire(uint64_t now_ns) {
+  now_ns_ = now_ns;
+  for (const auto& chain : chains_) {
+    for (uint32_t i = 0; i < kExpireAtOnce; i++) {
+      ChainInstance* instance = chain->longest_idle();
+      if (instance == nullptr || instance->last_used_ns + chain->spec().idle_timeout_ns > now_ns) break;
+      if (instance->in_flight > 0) {
+        chain->touch(*instance, now_ns);
+        break;
+      }
+      release(*instance);
+      chain->counters.expired++;
+    }
+  }
+  const auto over = [&](const Held& h) { return h.until_ns <= now_ns; };
+  counters_.dropped[size_t(Drop::fragment_orphan)] += static_cast<uint64_t>(std::erase_if(held_, over));
+}
+
+uint64_t Dispatcher::next_expiry_ns() const {
+  uint64_t next = UINT64_MAX;
+  for (const auto& chain : chains_)
+    if (const ChainInstance* i = chain->longest_idle())
+      next = std::min(next, i->last_used_ns + chain->spec().idle_timeout_ns);
+  for (const Held& h : held_) next = std::min(next, h.until_ns);
+  return next;
+}
+
+void Dispatcher::shut_down() {
+  counters_.dropped[size_t(Drop::evicted)] += held_.size() + pending_;
+  held_.clear();
+  pending_ = 0;
+  for (auto& burst : bursts_) burst->next = burst->count = 0;
+  for (const auto& instance : instances_)
+    if (instance->chain != nullptr) release(*instance);
+}
+
+bool Dispatcher::exhausted() const {
+  return pending_ == 0 && std::all_of(ports_.begin(), ports_.end(), [](const Port* p) { return p->exhausted(); });
+}
+
+ChainInstance& Dispatcher::new_instance() {
+  if (free_instances_.empty()) {
+    instances_.push_back(std::make_unique<ChainInstance>());
+    instances_.back()->number = static_cast<uint32_t>(instances_.size() - 1);
+    return *instances_.back();
+  }
+  ChainInstance* instance = free_instances_.back();
+  free_instances_.pop_back();
+  const uint32_t number = instance->number;
+  *instance = ChainInstance{};
+  instance->number = number;
+  return *instance;
+}
+
+void Dispatcher::release(ChainInstance& instance) {
+  while (instance.flow_count > 0) erase_entry(instance, instance.oldest);
+  table_.erase(table_.find(instance.owner, table_.hash(instance.owner)));
+  instance.chain->unbind(instance);
+  instance.chain = nullptr;
+  free_instances_.push_back(&instance);
+}
+
+void Dispatcher::link_entry(ChainInstance& instance, uint32_t entry) {
+  table_[entry].older = instance.newest;
+  (instance.newest != kNoEntry ? table_[instance.newest].newer : instance.oldest) = entry;
+  instance.newest = entry;
+  instance.flow_count++;
+  flow_entries_++;
+}
+
+void Dispatcher::erase_entry(ChainInstance& instance, uint32_t entry) {
+  FlowEntry& e = table_[entry];
+  (e.older != kNoEntry ? table_[e.older].newer : instance.oldest) = e.newer;
+  (e.newer != kNoEntry ? table_[e.newer].older : instance.newest) = e.older;
+  table_.erase(entry);
+  instance.flow_count--;
+  flow_entries_--;
+}
+
+}  // namespace edgeos

@@ -1,0 +1,98 @@
+// Decides which chain instance each received message belongs to: flow table first; on a miss a rule, and for a new client
+// an activation. Also ends instances that are idle.
+//
+// Owner: the worker; not thread-safe. Every received message ends in a ring (through the MMA), in a drop counter, or is
+// held because it is a fragment whose first one is awaited.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "clock.hpp"
+#include "flow_table.hpp"
+#include "mma.hpp"
+#include "rule.hpp"
+
+namespace edgeos {
+
+struct DispatcherCounters {
+  uint64_t received = 0;  // from all ports
+  DropCounts dropped{};   // before a chain was found
+};
+
+class Dispatcher {
+ public:
+  Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains,
+             const std::vector<Rule>& rules, Mma& mma, const Clock& clock, uint32_t max_flows, uint32_t max_instances);
+
+  // A burst from every port. True if there was anything.
+  bool receive(uint64_t now_ns);
+  // Ends instances whose idle timeout is over and drops fragments that waited too long.
+  void expire(uint64_t now_ns);
+  // When expire() next has something to do; UINT64_MAX if never.
+  uint64_t next_expiry_ns() const;
+  // Drops what is in no ring yet and unbinds everything that is idle.
+  void shut_down();
+
+  bool exhausted() const;  // no port will ever receive again, and nothing is pending
+  uint32_t held() const { return static_cast<uint32_t>(held_.size()) + pending_; }
+  uint32_t flows() const { return table_.size(); }
+  const DispatcherCounters& counters() const { return counters_; }
+  template <class F>
+  void for_each_instance(F&& f) const {
+    for (const auto& instance : instances_)
+      if (instance->chain != nullptr) f(*instance);
+  }
+
+ private:
+  struct Burst {  // of one port
+    uint32_t next = 0;
+    uint32_t count = 0;
+    Packet packets[kBurst];
+  };
+  struct Held {
+    FlowKey key;  // of its datagram
+    std::vector<uint8_t> bytes;
+    uint64_t time_ns;
+    uint64_t until_ns;
+    uint16_t port;
+  };
+  enum class Outcome : uint8_t { done, wait };
+
+  bool receive_from(uint16_t port);
+  Outcome dispatch(uint16_t port, const Packet& packet, const ParsedPacket& parsed, uint64_t hash);
+  Outcome admit(uint16_t port, const Packet& packet, ChainInstance& instance, uint32_t flow);
+  uint32_t bind(uint16_t port, const ParsedPacket& parsed, uint64_t hash, Drop& why);
+  FlowKey owner_key(const Chain& chain, const FlowView& view) const;
+  uint32_t find_or_activate(Chain& chain, const FlowKey& key, uint64_t started_ns, Drop& why);
+  bool make_room(Chain& chain);
+  uint32_t add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry);
+  void remember_fragments(const ParsedPacket& parsed, ChainInstance& instance, uint32_t flow);
+  bool hold(uint16_t port, const Packet& packet, const FlowKey& key);
+  ChainInstance& new_instance();
+  void release(ChainInstance& instance);
+  void link_entry(ChainInstance& instance, uint32_t entry);
+  void erase_entry(ChainInstance& instance, uint32_t entry);
+  void count(Drop reason) { counters_.dropped[size_t(reason)]++; }
+
+  const std::vector<Port*>& ports_;
+  const std::vector<std::unique_ptr<Chain>>& chains_;
+  const std::vector<Rule>& rules_;
+  Mma& mma_;
+  const Clock& clock_;
+  uint64_t now_ns_ = 0;
+  FlowTable table_;
+  uint32_t max_flows_;
+  uint32_t flow_entries_ = 0;
+  std::vector<uint16_t> domains_;    // by port
+  std::vector<bool> reverse_only_;   // by port: it is only ever a chain's far end
+  std::vector<std::unique_ptr<Burst>> bursts_;
+  std::vector<std::unique_ptr<ChainInstance>> instances_;
+  std::vector<ChainInstance*> free_instances_;
+  std::vector<Held> held_;
+  uint32_t pending_ = 0;  // received from a lossless port, waiting for room in a chain
+  DispatcherCounters counters_;
+};
+
+}  // namespace edgeos

@@ -1,0 +1,52 @@
+// Why messages are discarded and why FWPs are killed. Each discarded message is counted once, under one reason.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace edgeos {
+
+enum class Drop : uint8_t {
+  verdict,          // the guest said EDGEOS_DROP
+  oversize,         // larger than the slots of the stage it was meant for
+  ring_full,        // its client's chain holds as many messages as it may
+  killed,           // its FWP was killed before handling it
+  tx_full,          // the port it was sent to had no room, or cannot send
+  no_rule,          // no rule matches
+  rule,             // a rule says drop
+  malformed,        // shorter than an Ethernet header
+  max_fwps,         // a new client, and the chain is at its limit
+  no_fwp,           // no FWP could be made
+  no_entry,         // its flow's chain has no entry at the port it came through
+  blocked,          // its client's FWP was killed and the chain fails closed
+  hop_limit,        // visited more stages than any chain has
+  fragment_orphan,  // a later fragment whose first one never came
+  evicted,          // in flight when its client was evicted or the node stopped
+  count
+};
+
+inline constexpr std::array<std::string_view, size_t(Drop::count)> kDropNames = {
+    "verdict", "oversize", "ring_full", "killed", "tx_full", "no_rule", "rule", "malformed",
+    "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted"};
+
+enum class Kill : uint8_t {
+  none,
+  budget,       // used more CPU time than its budget in one burst
+  stack,        // call stack exhausted
+  memory,       // access outside its memory
+  trap,         // any other trap: unreachable, division by zero, bad indirect call
+  bad_length,   // gave a message a length beyond its capacity
+  bad_pointer,  // pointed a message outside its memory
+  bad_port,     // a verdict that names no out port
+  count
+};
+
+inline constexpr std::array<std::string_view, size_t(Kill::count)> kKillNames = {
+    "none", "budget", "stack", "memory", "trap", "bad_length", "bad_pointer", "bad_port"};
+
+using DropCounts = std::array<uint64_t, size_t(Drop::count)>;
+using KillCounts = std::array<uint64_t, size_t(Kill::count)>;
+
+}  // namespace edgeos

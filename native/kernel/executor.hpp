@@ -1,0 +1,57 @@
+// Runs bursts of messages in guests, on the mover's own thread or on one of its own. The mover decides what runs and moves
+// the results either way, so that both have the same semantics.
+//
+// Threading: submit(), completed() from the mover's thread. While a Run is submitted it belongs to the executor.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "drop.hpp"
+#include "fwp.hpp"
+
+namespace edgeos {
+
+// A message that the guest made itself; its bytes are in the run's staging buffer.
+struct Emission {
+  uint32_t index;  // of the message it precedes
+  int32_t port;
+  uint32_t offset;
+  uint32_t len;
+};
+
+// One burst in one FWP: slots first to first + count - 1.
+struct Run {
+  Fwp* fwp = nullptr;
+  uint32_t first = 0;
+  uint32_t count = 0;
+  uint32_t emit_room = 0;     // messages the guest may emit
+  uint32_t emit_refused = 0;
+  bool stamp = false;         // started_ns is wanted
+  uint64_t started_ns = 0;
+  Kill result = Kill::none;
+  std::vector<Emission> emissions;
+  std::vector<uint8_t> bytes;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual bool has_room() const = 0;
+  virtual Run& next_run() = 0;          // an idle run to fill in; only when has_room()
+  virtual void submit(Run& run) = 0;
+  virtual Run* completed() = 0;         // in the order of submission; nullptr when none is ready
+  virtual void release(Run& run) = 0;   // a completed run that has been dealt with
+  virtual uint32_t outstanding() const = 0;
+};
+
+// `on_start` is called once on the thread that runs guests.
+std::unique_ptr<Executor> make_inline_executor();
+std::unique_ptr<Executor> make_dedicated_executor(std::function<void()> on_start);
+
+// The calls that a guest may import: edgeos.emit.
+void define_host_calls(wasmtime_linker_t* linker);
+
+}  // namespace edgeos

@@ -1,0 +1,104 @@
+#include "fwp.hpp"
+
+#include <cassert>
+#include <string_view>
+
+namespace edgeos {
+namespace {
+
+constexpr std::string_view kMemoryExport = "memory";
+constexpr std::string_view kBurstExport = "edgeos_burst";
+
+bool find_export(wasmtime_context_t* context, const wasmtime_instance_t& instance, std::string_view name, uint8_t kind,
+                 wasmtime_extern_t* item) {
+  return wt.wasmtime_instance_export_get(context, &instance, name.data(), name.size(), item) && item->kind == kind;
+}
+
+std::string describe(wasmtime_error_t* error, wasm_trap_t* trap) {
+  wasm_byte_vec_t text;
+  if (error != nullptr) {
+    wt.wasmtime_error_message(error, &text);
+  } else if (trap != nullptr) {
+    wt.wasm_trap_message(trap, &text);
+  } else {
+    return "it lacks an export that the kernel needs";
+  }
+  std::string message(text.data, text.size);
+  wt.wasm_byte_vec_delete(&text);
+  return message;
+}
+
+}  // namespace
+
+Fwp::Fwp(const FwpTemplate& tmpl) : slot_size(tmpl.layout().slot_size), tmpl_(&tmpl) {
+  const Layout& layout = tmpl.layout();
+  ring.mask = layout.slots - 1;
+  meta = std::make_unique<MessageMeta[]>(layout.slots);
+  stride_ = layout.slot_stride;
+  data_address_ = layout.data;
+}
+
+void Fwp::destroy() {
+  if (store_ != nullptr) wt.wasmtime_store_delete(store_);
+  store_ = nullptr;
+  state_ = FwpState::empty;
+}
+
+bool Fwp::instantiate(std::string* why) {
+  assert(state_ == FwpState::empty || state_ == FwpState::dirty);
+  destroy();
+  store_ = wt.wasmtime_store_new(tmpl_->engine().handle(), nullptr, nullptr);
+  context = wt.wasmtime_store_context(store_);
+  // The engine itself runs code to set the memory up, and that code checks the deadline too.
+  wt.wasmtime_context_set_epoch_deadline(context, tmpl_->budget_ticks());
+  wasmtime_instance_t instance;
+  wasm_trap_t* trap = nullptr;
+  wasmtime_error_t* error = wt.wasmtime_instance_pre_instantiate(tmpl_->instance_pre(), context, &instance, &trap);
+  wasmtime_extern_t memory_item, burst_item;
+  const bool made = error == nullptr && trap == nullptr &&
+                    find_export(context, instance, kMemoryExport, kExternMemory, &memory_item) &&
+                    find_export(context, instance, kBurstExport, kExternFunc, &burst_item);
+  if (!made) {
+    if (why != nullptr) *why = describe(error, trap);
+    if (error != nullptr) wt.wasmtime_error_delete(error);
+    if (trap != nullptr) wt.wasm_trap_delete(trap);
+    destroy();
+    return false;
+  }
+  memory_export_ = memory_item.of.memory;
+  burst = burst_item.of.func;
+  memory = wt.wasmtime_memory_data(context, &memory_export_);
+  refresh_memory_size();
+  const Layout& layout = tmpl_->layout();
+  messages_ = reinterpret_cast<GuestMessage*>(memory + layout.messages);
+  verdicts_ = reinterpret_cast<const int32_t*>(memory + layout.verdicts);
+  data_ = memory + layout.data;
+  // A write makes the page present and private now rather than on the client's first message.
+  for (const uint64_t page : tmpl_->hot_pages()) {
+    volatile uint8_t* p = memory + page;
+    *p = *p;
+  }
+  state_ = FwpState::ready;
+  return true;
+}
+
+void Fwp::activate(ChainInstance* new_owner, uint8_t new_stage) {
+  assert(state_ == FwpState::ready);
+  owner = new_owner;
+  stage = new_stage;
+  ring.head = ring.tail = 0;
+  state_ = FwpState::active;
+}
+
+void Fwp::retire() {
+  assert(state_ == FwpState::active && !queued && !running);
+  owner = nullptr;
+  state_ = FwpState::dirty;
+}
+
+uint64_t Fwp::refresh_memory_size() {
+  memory_size = wt.wasmtime_memory_data_size(context, &memory_export_);
+  return memory_size;
+}
+
+}  // namespace edgeos

@@ -1,0 +1,89 @@
+// A featherweight process: a Wasm instance with its ring, its owner and its state.
+//
+// Owner: the pool it came from. Threading: the thread that moves messages; while `running`, the instance itself belongs to
+// the executor, and the ring's cursors still to the mover.
+//
+// States: ready (at the checkpoint, in its pool) -> active (bound to a chain instance) -> dirty (left or killed, its memory
+// not to be used again) -> ready, after its memory has been returned to the checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "fwp_template.hpp"
+#include "message.hpp"
+
+namespace edgeos {
+
+struct ChainInstance;
+
+enum class FwpState : uint8_t { empty, ready, active, dirty };
+
+// The slots of one FWP, first in first out. The cursors run freely and are the kernel's alone. When the ring is empty they
+// start over, so that a client with little traffic stays in slot 0 and touches few pages.
+struct Ring {
+  uint32_t head = 0;    // next message to handle
+  uint32_t tail = 0;    // next free slot
+  uint32_t mask = 0;    // slots - 1
+  uint32_t size() const { return tail - head; }
+  uint32_t index(uint32_t cursor) const { return cursor & mask; }
+  void restart_if_empty() {
+    if (head == tail) head = tail = 0;
+  }
+};
+
+class Fwp {
+ public:
+  explicit Fwp(const FwpTemplate& tmpl);
+  ~Fwp() { destroy(); }
+  Fwp(const Fwp&) = delete;
+  Fwp& operator=(const Fwp&) = delete;
+
+  // empty or dirty -> ready: a fresh instance at the checkpoint. False, and empty, when the engine cannot make one.
+  bool instantiate(std::string* why = nullptr);
+  // Any state but active -> empty: gives the instance back to the engine.
+  void destroy();
+  // ready -> active.
+  void activate(ChainInstance* owner, uint8_t stage);
+  // active -> dirty.
+  void retire();
+
+  FwpState state() const { return state_; }
+  const FwpTemplate& tmpl() const { return *tmpl_; }
+
+  // Bytes of the memory now; asks the engine, since a guest may have grown it.
+  uint64_t refresh_memory_size();
+
+  GuestMessage* messages() const { return messages_; }
+  const int32_t* verdicts() const { return verdicts_; }
+  uint8_t* slot(uint32_t index) const { return data_ + uint64_t{index} * stride_; }
+  uint32_t slot_address(uint32_t index) const { return data_address_ + index * stride_; }
+
+  // Read by the mover for every message, so kept together and public.
+  uint8_t* memory = nullptr;
+  uint64_t memory_size = 0;
+  uint32_t slot_size = 0;
+  Ring ring;
+  std::unique_ptr<MessageMeta[]> meta;  // one for each slot
+  ChainInstance* owner = nullptr;
+  Fwp* next_ready = nullptr;  // link of the ready list
+  uint8_t stage = 0;
+  bool queued = false;   // in the ready list
+  bool running = false;  // handed to the executor
+
+  wasmtime_context_t* context = nullptr;
+  wasmtime_func_t burst{};
+
+ private:
+  const FwpTemplate* tmpl_;
+  wasmtime_store_t* store_ = nullptr;
+  wasmtime_memory_t memory_export_{};
+  GuestMessage* messages_ = nullptr;
+  const int32_t* verdicts_ = nullptr;
+  uint8_t* data_ = nullptr;
+  uint32_t stride_ = 0;
+  uint32_t data_address_ = 0;
+  FwpState state_ = FwpState::empty;
+};
+
+}  // namespace edgeos

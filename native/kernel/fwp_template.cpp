@@ -1,0 +1,67 @@
+#include "fwp_template.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "limits.hpp"
+#include "message.hpp"
+
+namespace edgeos {
+namespace {
+
+bool fits(uint64_t address, uint64_t count, uint64_t size, uint64_t align, uint64_t memory) {
+  return address % align == 0 && address + count * size <= memory;
+}
+
+void check(const Layout& l, uint64_t memory_max) {
+  const bool shape = std::has_single_bit(l.slots) && l.slots >= kSlotsMin && l.slots <= kSlotsMax && l.slot_size >= 64 &&
+                     l.slot_size <= kSlotSizeMax && l.slot_stride >= l.slot_size && l.memory <= memory_max &&
+                     l.counters.size() <= kCountersMax;
+  const bool areas = fits(l.messages, l.slots, sizeof(GuestMessage), 8, l.memory) &&
+                     fits(l.verdicts, l.slots, sizeof(int32_t), 4, l.memory) &&
+                     fits(l.data, l.slots, l.slot_stride, 16, l.memory) && l.stack <= l.memory;
+  const bool counters = std::all_of(l.counters.begin(), l.counters.end(),
+                                    [&](const CounterLayout& c) { return fits(c.address, 1, 8, 8, l.memory); });
+  if (!shape || !areas || !counters) throw std::runtime_error("the guest's layout is out of bounds");
+}
+
+std::vector<uint64_t> find_hot_pages(const Layout& l) {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  std::vector<uint64_t> pages;
+  const auto add = [&](uint64_t from, uint64_t to) {
+    for (uint64_t p = from / page * page; p < to && pages.size() < kHotPagesMax; p += page)
+      if (std::find(pages.begin(), pages.end(), p) == pages.end()) pages.push_back(p);
+  };
+  if (l.stack >= 256) add(l.stack - 256, l.stack);
+  add(l.messages, l.messages + sizeof(GuestMessage));
+  add(l.verdicts, l.verdicts + sizeof(int32_t));
+  add(l.data, l.data + std::min(l.slot_size, 1536u));
+  for (const CounterLayout& c : l.counters) add(c.address, c.address + 8);
+  return pages;
+}
+
+}  // namespace
+
+FwpTemplate::FwpTemplate(const Engine& engine, std::string name, std::span<const uint8_t> code, Layout layout,
+                         uint64_t budget_ns)
+    : engine_(engine),
+      name_(std::move(name)),
+      layout_(std::move(layout)),
+      budget_ticks_(std::max<uint64_t>(1, (budget_ns + kTickNs - 1) / kTickNs) + 1) {
+  check(layout_, engine.settings().memory_max);
+  hot_pages_ = find_hot_pages(layout_);
+  wasmtime_check(wt.wasmtime_module_deserialize(engine.handle(), code.data(), code.size(), &module_),
+                 "cannot load the guest's native code");
+  wasmtime_error_t* error = wt.wasmtime_linker_instantiate_pre(engine.linker(), module_, &instance_pre_);
+  if (error != nullptr) wt.wasmtime_module_delete(module_);
+  wasmtime_check(error, "cannot link the guest");
+}
+
+FwpTemplate::~FwpTemplate() {
+  wt.wasmtime_instance_pre_delete(instance_pre_);
+  wt.wasmtime_module_delete(module_);
+}
+
+}  // namespace edgeos

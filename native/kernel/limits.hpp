@@ -1,0 +1,33 @@
+// Limits of the kernel, all in one place and checked at compile time. Sizes in bytes, times in nanoseconds.
+#pragma once
+
+#include <cstdint>
+
+namespace edgeos {
+
+inline constexpr uint32_t kBurst = 32;            // messages in one call of a guest, and in one read of a port
+inline constexpr uint32_t kSlotsMin = 8;          // slots of one FWP's ring; a power of two
+inline constexpr uint32_t kSlotsMax = 256;
+inline constexpr uint32_t kSlotSizeMax = 65536;   // largest message
+inline constexpr uint32_t kStagesMax = 16;        // FWPs in one chain
+inline constexpr uint32_t kOutPortsMax = 16;      // out ports of one stage
+inline constexpr uint32_t kPortsMax = 64;         // ports of one node
+inline constexpr uint32_t kChainsMax = 256;       // chains of one node
+inline constexpr uint32_t kHopsMax = 64;          // stages one message may visit; ends a guest's game of ping-pong
+inline constexpr uint32_t kEmitsMax = 64;         // messages of its own that a guest may emit in one burst
+inline constexpr uint32_t kEmitBytesMax = 256 * 1024;   // and their bytes; bounds the staging buffer of a run
+inline constexpr uint32_t kCountersMax = 256;     // named counters of one guest
+inline constexpr uint32_t kFlowsPerClientMax = 1024;    // so that one client's port scan cannot fill the flow table
+inline constexpr uint32_t kHeldFragmentsMax = 64;       // fragments that wait for their first one
+inline constexpr uint64_t kHeldFragmentNs = 1'000'000'000;
+inline constexpr uint32_t kRunsInFlight = 8;      // bursts handed to the executor at once when the mover has its own core
+inline constexpr uint64_t kTickNs = 1'000'000;    // grain of the CPU budget
+inline constexpr uint64_t kHousekeepingNs = 1'000'000;
+inline constexpr uint64_t kSpinNs = 50'000;       // adaptive waiting: how long to poll before blocking
+inline constexpr uint32_t kHotPagesMax = 16;      // pages of an FWP that are made present before it is activated
+
+static_assert((kSlotsMax & (kSlotsMax - 1)) == 0 && kBurst <= kSlotsMax);
+static_assert(kHopsMax < 256 && kStagesMax < 256 && kPortsMax < 256, "kept in one byte each");
+static_assert(kEmitBytesMax >= kSlotSizeMax, "one message of any size can be emitted");
+
+}  // namespace edgeos

@@ -1,0 +1,65 @@
+// The memory movement accelerator: the only code that copies messages between FWPs and ports. It validates everything that
+// a guest wrote, reads each word once, and keeps all cursors on the kernel's side.
+//
+// Owner: the worker; used from the thread that moves messages. Every message it takes up ends in exactly one ring, one
+// port or one drop counter.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "../ports/port.hpp"
+#include "chain.hpp"
+#include "executor.hpp"
+
+namespace edgeos {
+
+// FWPs with messages to handle, first come first served; each is in it at most once.
+class ReadyList {
+ public:
+  void push(Fwp& fwp) {
+    if (fwp.queued || fwp.running) return;
+    fwp.queued = true;
+    fwp.next_ready = nullptr;
+    (tail_ != nullptr ? tail_->next_ready : head_) = &fwp;
+    tail_ = &fwp;
+  }
+  Fwp* pop() {
+    Fwp* fwp = head_;
+    if (fwp == nullptr) return nullptr;
+    head_ = fwp->next_ready;
+    if (head_ == nullptr) tail_ = nullptr;
+    fwp->queued = false;
+    return fwp;
+  }
+  bool empty() const { return head_ == nullptr; }
+
+ private:
+  Fwp* head_ = nullptr;
+  Fwp* tail_ = nullptr;
+};
+
+class Mma {
+ public:
+  Mma(const std::vector<Port*>& ports, ReadyList& ready) : ports_(ports), ready_(ready) {}
+
+  // From a port into a ring that has room; len is at most the FWP's slot size.
+  void copy_in(Fwp& fwp, const uint8_t* data, uint32_t len, const MessageMeta& meta);
+
+  // Prepares the next burst of an FWP that has messages, and reserves credit for what the guest may emit.
+  void begin(Run& run, Fwp& fwp);
+
+  // Moves the results of a burst on, or kills the FWP.
+  void finish(Run& run);
+
+ private:
+  Kill collect(Run& run);
+  Kill move(Fwp& fwp, uint32_t slot);
+  void move_emission(Fwp& fwp, const Run& run, const Emission& emission);
+  void route(Fwp& from, const Destination& to, const uint8_t* data, uint32_t len, const MessageMeta& meta);
+
+  const std::vector<Port*>& ports_;
+  ReadyList& ready_;
+};
+
+}  // namespace edgeos

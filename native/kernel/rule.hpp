@@ -1,0 +1,57 @@
+// Rules decide, once per flow, which chain a new client gets. The first that matches wins. They see flows from the client's
+// side: source is the client's end, whichever way the first packet went.
+//
+// Owner: the dispatcher. Compiled from text in Python (edgeos.match).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "packet_parser.hpp"
+
+namespace edgeos {
+
+struct Prefix {
+  Address address{};
+  uint8_t bits = 0;  // of 128
+  bool contains(const Address& a) const;
+};
+
+struct PortRange {
+  uint16_t low;
+  uint16_t high;
+  bool contains(uint16_t p) const { return low <= p && p <= high; }
+};
+
+struct Rule {
+  static constexpr int32_t kDropAction = -1;
+
+  std::optional<bool> ip;
+  uint8_t ip_version = 0;  // 4, 6, or 0 for either
+  std::optional<uint16_t> ethertype;
+  std::optional<uint8_t> protocol;
+  std::optional<Prefix> source;
+  std::optional<Prefix> destination;
+  std::optional<PortRange> source_ports;
+  std::optional<PortRange> destination_ports;
+  std::optional<PortRange> any_port;
+  std::optional<uint16_t> vlan;
+  std::optional<uint16_t> port;  // of entry
+  int32_t action = kDropAction;  // number of a chain, or kDropAction
+};
+
+// A flow as its client sees it.
+struct FlowView {
+  const ParsedPacket& packet;
+  bool reverse;  // the packet travels towards the client
+  uint16_t port;
+  const Address& client() const { return reverse ? packet.destination : packet.source; }
+  const Address& peer() const { return reverse ? packet.source : packet.destination; }
+  uint16_t client_port() const { return reverse ? packet.destination_port : packet.source_port; }
+  uint16_t peer_port() const { return reverse ? packet.source_port : packet.destination_port; }
+};
+
+bool matches(const Rule& rule, const FlowView& flow);
+
+}  // namespace edgeos

@@ -1,0 +1,314 @@
+#include "worker.hpp"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <system_error>
+
+namespace edgeos {
+namespace {
+
+constexpr uint32_t kMaintainBusy = 8;   // FWPs recycled or made between two bursts
+constexpr uint32_t kMaintainIdle = 64;  // and when there is nothing else to do
+constexpr int kQueuedPollMs = 1;        // how soon a port with unsent packets is tried again
+
+}  // namespace
+
+Worker::Worker(const EngineSettings& engine, const WorkerSettings& settings)
+    : engine_(engine), settings_(settings), ticker_(engine_), mma_(ports_, ready_), wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "cannot make an eventfd");
+}
+
+Worker::~Worker() {
+  stop();
+  close(wake_fd_);
+}
+
+void Worker::add_port(Port* port) {
+  if (ports_.size() == kPortsMax) throw std::runtime_error("a node has at most " + std::to_string(kPortsMax) + " ports");
+  ports_.push_back(port);
+}
+
+Pool& Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high) {
+  pools_.push_back(std::make_unique<Pool>(std::move(tmpl), ready_low, ready_high));
+  return *pools_.back();
+}
+
+void Worker::add_chain(ChainSpec spec) {
+  if (chains_.size() == kChainsMax) throw std::runtime_error("a node has at most " + std::to_string(kChainsMax) + " chains");
+  if (spec.stages.empty() || spec.stages.size() > kStagesMax) throw std::runtime_error("a chain has 1 to 16 stages");
+  spec.number = static_cast<uint16_t>(chains_.size());
+  chains_.push_back(std::make_unique<Chain>(std::move(spec)));
+}
+
+void Worker::add_rule(const Rule& rule) {
+  if (rule.action >= static_cast<int32_t>(chains_.size())) throw std::runtime_error("a rule names a chain that is not there");
+  rules_.push_back(rule);
+}
+
+// Everything that a first message would otherwise wait for.
+void Worker::prepare() {
+  if (dispatcher_ != nullptr) return;
+  uint32_t instances = 0;
+  for (const auto& chain : chains_)
+    instances += chain->spec().max_fwps / static_cast<uint32_t>(chain->spec().stages.size()) + 1;
+  dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, mma_, clock_, settings_.max_flows, instances);
+  for (auto& pool : pools_) {
+    Fwp probe(pool->tmpl());
+    if (std::string why; !probe.instantiate(&why))
+      throw std::runtime_error("template." + pool->tmpl().name() + ": cannot make an instance: " + why);
+    probe.destroy();
+    while (pool->maintain(kMaintainIdle)) {
+    }
+  }
+  if (settings_.dedicated_mover) {
+    executor_ = make_dedicated_executor([this] { ticker_.watch_this_thread(); });
+  } else {
+    executor_ = make_inline_executor();
+    ticker_.watch_this_thread();
+  }
+  started_ns_ = clock_.now_ns();
+}
+
+bool Worker::run_once() {
+  prepare();
+  iterations_++;
+  const uint64_t now_ns = clock_.now_ns();
+  bool busy = dispatcher_->receive(now_ns);
+  busy |= run_ready();
+  flush_ports();
+  if (busy) last_work_ns_ = now_ns;
+  return housekeep(busy) || busy;
+}
+
+bool Worker::run_ready() {
+  bool any = false;
+  for (;;) {
+    while (Run* done = executor_->completed()) {
+      mma_.finish(*done);
+      executor_->release(*done);
+      any = true;
+    }
+    Fwp* fwp = executor_->has_room() ? ready_.pop() : nullptr;
+    if (fwp == nullptr) return any || executor_->outstanding() > 0;
+    Run& run = executor_->next_run();
+    mma_.begin(run, *fwp);
+    executor_->submit(run);
+  }
+}
+
+void Worker::flush_ports() {
+  for (Port* port : ports_) port->flush();
+}
+
+bool Worker::housekeep(bool busy) {
+  bool more = false;
+  for (auto& pool : pools_) more |= pool->maintain(busy ? kMaintainBusy : kMaintainIdle);
+  const uint64_t now_ns = clock_.now_ns();
+  if (now_ns - last_housekeeping_ns_ >= kHousekeepingNs || !busy) {
+    last_housekeeping_ns_ = now_ns;
+    dispatcher_->expire(now_ns);
+  }
+  return more;
+}
+
+uint64_t Worker::in_flight() const {
+  uint64_t n = dispatcher_ != nullptr ? dispatcher_->held() : 0;
+  for (const auto& chain : chains_) n += chain->counters.in_flight;
+  return n;
+}
+
+bool Worker::finished() const {
+  const auto idle = [](const Port* p) { return p->queued() == 0; };
+  return dispatcher_->exhausted() && in_flight() == 0 && std::all_of(ports_.begin(), ports_.end(), idle);
+}
+
+void Worker::start() {
+  const std::lock_guard lock(mutex_);
+  if (running_) throw std::runtime_error("the worker runs already");
+  running_ = true;
+  finished_ = false;
+  stopping_ = false;
+  thread_ = std::thread([this] { loop(); });
+}
+
+void Worker::stop() {
+  stopping_ = true;
+  wake();
+  if (thread_.joinable()) thread_.join();
+  if (dispatcher_ == nullptr || executor_ == nullptr) return;
+  // What the executor still runs is finished; what only waits is dropped, and counted.
+  while (executor_->outstanding() > 0)
+    if (Run* done = executor_->completed()) {
+      mma_.finish(*done);
+      executor_->release(*done);
+    }
+  while (ready_.pop() != nullptr) {
+  }
+  dispatcher_->shut_down();
+  for (Port* port : ports_) port->flush();
+  executor_.reset();
+  ticker_.stop();
+}
+
+void Worker::loop() {
+  std::string failure;
+  try {
+    while (!stopping_.load(std::memory_order_relaxed)) {
+      const bool busy = run_once();
+      if (has_commands_.load(std::memory_order_acquire)) run_commands();
+      if (busy) continue;
+      if (finished()) break;
+      wait_for_work();
+    }
+  } catch (const std::exception& e) {
+    failure = e.what();
+  }
+  ticker_.set_busy(false);
+  {
+    const std::lock_guard lock(mutex_);
+    running_ = false;
+    finished_ = true;
+    failure_ = failure;
+  }
+  run_commands();
+  changed_.notify_all();
+}
+
+void Worker::wait_for_work() {
+  if (settings_.wait == Wait::spin) return;
+  const uint64_t now_ns = clock_.now_ns();
+  if (settings_.wait == Wait::adaptive && now_ns - last_work_ns_ < kSpinNs) return;
+  pollfd fds[kPortsMax + 1];
+  nfds_t count = 0;
+  fds[count++] = {wake_fd_, POLLIN, 0};
+  bool queued = false;
+  for (const Port* port : ports_) {
+    if (port->wait_fd() >= 0 && !port->exhausted()) fds[count++] = {port->wait_fd(), POLLIN, 0};
+    queued |= port->queued() > 0;
+  }
+  const uint64_t expiry_ns = dispatcher_->next_expiry_ns();
+  int timeout_ms = -1;
+  if (expiry_ns != UINT64_MAX)
+    timeout_ms = expiry_ns <= now_ns ? 0 : static_cast<int>(std::min<uint64_t>((expiry_ns - now_ns) / 1'000'000 + 1, 60'000));
+  if (queued) timeout_ms = kQueuedPollMs;
+  ticker_.set_busy(false);
+  poll(fds, count, timeout_ms);
+  ticker_.set_busy(true);
+  uint64_t ignored;
+  while (read(wake_fd_, &ignored, sizeof ignored) > 0) {
+  }
+}
+
+void Worker::wake() {
+  const uint64_t one = 1;
+  while (write(wake_fd_, &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+void Worker::run_commands() {
+  std::vector<std::function<void()>> commands;
+  {
+    const std::lock_guard lock(mutex_);
+    commands.swap(commands_);
+    has_commands_ = false;
+  }
+  for (const auto& command : commands) command();
+}
+
+void Worker::call(const std::function<void()>& f) {
+  std::unique_lock lock(mutex_);
+  if (!running_) {
+    lock.unlock();
+    f();
+    return;
+  }
+  bool done = false;
+  commands_.push_back([&] {
+    f();
+    const std::lock_guard inner(mutex_);
+    done = true;
+    changed_.notify_all();
+  });
+  has_commands_ = true;
+  wake();
+  changed_.wait(lock, [&] { return done; });
+}
+
+bool Worker::wait_finished(uint64_t timeout_ns) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), [&] { return finished_; });
+}
+
+std::string Worker::failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+ChainSnapshot Worker::chain_snapshot(const Chain& chain, bool with_guest_counters) const {
+  ChainSnapshot s{chain.spec().name, chain.counters, chain.activation_ns.quantile(0.5), chain.activation_ns.quantile(0.99),
+                  chain.activation_ns.max(), {}};
+  for (size_t i = 0; i < chain.spec().stages.size(); i++) {
+    const StageSpec& spec = chain.spec().stages[i];
+    StageSnapshot stage{spec.name, chain.stage_counters[i].handled, chain.stage_counters[i].bursts, spec.pool->ready(),
+                        spec.pool->counters(), {}};
+    const auto& layout = spec.pool->tmpl().layout().counters;
+    for (size_t c = 0; with_guest_counters && c < layout.size(); c++)
+      stage.counters.emplace_back(layout[c].name, chain.departed[i][c]);
+    s.stages.push_back(std::move(stage));
+  }
+  return s;
+}
+
+Snapshot Worker::snapshot(bool with_guest_counters) {
+  Snapshot s;
+  call([&] {
+    s.elapsed_ns = started_ns_ != 0 ? clock_.now_ns() - started_ns_ : 0;
+    s.iterations = iterations_;
+    s.in_flight = in_flight();
+    if (dispatcher_ != nullptr) {
+      s.received = dispatcher_->counters().received;
+      s.dropped = dispatcher_->counters().dropped;
+      s.flows = dispatcher_->flows();
+    }
+    for (const auto& chain : chains_) s.chains.push_back(chain_snapshot(*chain, with_guest_counters));
+    for (const Port* p : ports_) s.ports.push_back({p->name(), p->counters(), p->queued(), p->problem()});
+    if (!with_guest_counters || dispatcher_ == nullptr) return;
+    dispatcher_->for_each_instance([&](const ChainInstance& instance) {
+      auto& stages = s.chains[instance.chain->spec().number].stages;
+      for (size_t i = 0; i < stages.size(); i++) {
+        const Fwp* fwp = instance.fwps[i];
+        for (size_t c = 0; fwp != nullptr && c < stages[i].counters.size(); c++)
+          stages[i].counters[c].second += read_counter(*fwp, fwp->tmpl().layout().counters[c]);
+      }
+    });
+  });
+  return s;
+}
+
+std::vector<ClientSnapshot> Worker::clients(uint32_t chain) {
+  std::vector<ClientSnapshot> all;
+  call([&] {
+    if (dispatcher_ == nullptr) return;
+    const uint64_t now_ns = clock_.now_ns();
+    dispatcher_->for_each_instance([&](const ChainInstance& instance) {
+      if (instance.chain != chains_.at(chain).get()) return;
+      ClientSnapshot client{instance.owner, now_ns - instance.last_used_ns, instance.in_flight, instance.flow_count,
+                            instance.blocked, {}};
+      for (size_t i = 0; i < instance.chain->spec().stages.size(); i++) {
+        client.counters.emplace_back();
+        const Fwp* fwp = instance.fwps[i];
+        if (fwp == nullptr) continue;
+        for (const CounterLayout& c : fwp->tmpl().layout().counters) client.counters[i].push_back(read_counter(*fwp, c));
+      }
+      all.push_back(std::move(client));
+    });
+  });
+  return all;
+}
+
+}  // namespace edgeos

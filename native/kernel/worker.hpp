@@ -1,0 +1,149 @@
+// One data-plane loop with everything it owns: ports, pools, chains, flow table, mover and executor.
+//
+// run_once() is the whole path of a message. Threading: the loop runs on the worker's own thread once start() has been
+// called; call() and snapshot() may then be used from any thread and take effect between two iterations.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "chain.hpp"
+#include "clock.hpp"
+#include "dispatcher.hpp"
+#include "engine.hpp"
+#include "executor.hpp"
+#include "mma.hpp"
+#include "ticker.hpp"
+
+namespace edgeos {
+
+enum class Wait : uint8_t { adaptive, spin, block };
+
+struct WorkerSettings {
+  bool dedicated_mover = false;
+  Wait wait = Wait::adaptive;
+  uint32_t max_flows = 65536;
+};
+
+struct StageSnapshot {
+  std::string name;
+  uint64_t handled = 0;
+  uint64_t bursts = 0;
+  uint64_t ready = 0;
+  PoolCounters pool;
+  std::vector<std::pair<std::string, uint64_t>> counters;  // of the guest, summed over all its FWPs
+};
+
+struct ChainSnapshot {
+  std::string name;
+  ChainCounters counters;
+  uint64_t activation_p50_ns = 0;
+  uint64_t activation_p99_ns = 0;
+  uint64_t activation_max_ns = 0;
+  std::vector<StageSnapshot> stages;
+};
+
+struct PortSnapshot {
+  std::string name;
+  PortCounters counters;
+  uint64_t queued = 0;
+  std::string problem;
+};
+
+struct Snapshot {
+  uint64_t elapsed_ns = 0;
+  uint64_t iterations = 0;
+  uint64_t received = 0;
+  uint64_t in_flight = 0;  // in rings, held fragments, received but not admitted yet
+  uint64_t flows = 0;
+  DropCounts dropped{};    // before a chain was found
+  std::vector<ChainSnapshot> chains;
+  std::vector<PortSnapshot> ports;
+};
+
+struct ClientSnapshot {
+  FlowKey owner;
+  uint64_t idle_ns = 0;
+  uint32_t in_flight = 0;
+  uint32_t flows = 0;
+  bool blocked = false;
+  std::vector<std::vector<uint64_t>> counters;  // by stage, of the guest
+};
+
+class Worker {
+ public:
+  Worker(const EngineSettings& engine, const WorkerSettings& settings);
+  ~Worker();
+
+  // Set-up, before the first iteration. Numbers are given in order, from 0.
+  void add_port(Port* port);  // the caller keeps it alive
+  Pool& add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high);
+  void add_chain(ChainSpec spec);
+  void add_rule(const Rule& rule);
+
+  // One iteration. True if there was anything to do. Only while not started.
+  bool run_once();
+
+  void start();
+  // Stops the loop and its threads; what is in flight is dropped and counted. Idempotent.
+  void stop();
+  // True once every port is exhausted and every message accounted for; waits up to the given time.
+  bool wait_finished(uint64_t timeout_ns);
+  // What ended the loop early, empty if nothing did.
+  std::string failure() const;
+
+  void call(const std::function<void()>& f);
+  Snapshot snapshot(bool with_guest_counters);
+  std::vector<ClientSnapshot> clients(uint32_t chain);
+
+  Engine& engine() { return engine_; }
+  Clock& clock() { return clock_; }
+
+ private:
+  void prepare();
+  bool run_ready();
+  void flush_ports();
+  bool housekeep(bool busy);
+  bool finished() const;
+  void loop();
+  void wait_for_work();
+  void run_commands();
+  void wake();
+  uint64_t in_flight() const;
+  ChainSnapshot chain_snapshot(const Chain& chain, bool with_guest_counters) const;
+
+  Engine engine_;
+  WorkerSettings settings_;
+  Clock clock_;
+  Ticker ticker_;
+  std::vector<Port*> ports_;
+  std::vector<std::unique_ptr<Pool>> pools_;
+  std::vector<std::unique_ptr<Chain>> chains_;
+  std::vector<Rule> rules_;
+  ReadyList ready_;
+  Mma mma_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<Executor> executor_;
+  uint64_t started_ns_ = 0;
+  uint64_t iterations_ = 0;
+  uint64_t last_work_ns_ = 0;
+  uint64_t last_housekeeping_ns_ = 0;
+
+  int wake_fd_;
+  std::thread thread_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> has_commands_{false};
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::vector<std::function<void()>> commands_;
+  bool running_ = false;
+  bool finished_ = false;
+  std::string failure_;
+};
+
+}  // namespace edgeos

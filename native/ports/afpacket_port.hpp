@@ -1,0 +1,53 @@
+// An existing network interface, by a packet socket: the node receives all that arrives there and sends as if it were
+// this machine's own.
+//
+// Manual: the interface must exist and be up, and should have no addresses, because the kernel's own stack sees the
+// same packets. Frames carry virtio headers, so that TCP with default offloads passes; VLAN tags, which the kernel
+// takes out, are put back. Owner: the worker's data-plane thread. receive_overrun counts what did not fit the socket's buffer
+// or could not be described by a virtio header. Needs CAP_NET_RAW.
+#pragma once
+
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <memory>
+
+#include "device_port.hpp"
+
+namespace edgeos {
+
+class AfPacketPort final : public DevicePort {
+ public:
+  AfPacketPort(std::string name, const std::string& device);
+
+  bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
+  void flush() override;
+  uint32_t queued() const override { return send_count_; }
+
+ private:
+  static constexpr uint32_t kSendPacketsMax = 256;
+  // Room for a full queue of packets of MTU 1500; larger packets fill it with fewer.
+  static constexpr uint32_t kSendBytesMax = kSendPacketsMax * 2048;
+  static_assert(kSendBytesMax >= OffloadBurst::kReadBytesMax);
+
+  struct Control {  // room for the one control message asked for
+    alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(sizeof(tpacket_auxdata))> bytes;
+  };
+
+  void fill_burst(uint32_t frames_max) override;
+  void add_frame(uint32_t i);
+  void read_statistics();
+  void retire_sent(uint32_t done);
+
+  std::array<iovec, OffloadBurst::kFramesMax> receive_parts_{};
+  std::array<Control, OffloadBurst::kFramesMax> receive_controls_{};
+  std::array<mmsghdr, OffloadBurst::kFramesMax> receive_messages_{};
+  std::unique_ptr<uint8_t[]> send_bytes_;
+  std::array<iovec, kSendPacketsMax> send_parts_{};
+  std::array<mmsghdr, kSendPacketsMax> send_messages_{};
+  uint32_t send_count_ = 0, send_used_ = 0;
+  uint64_t statistics_read_ns_ = 0;
+};
+
+}  // namespace edgeos

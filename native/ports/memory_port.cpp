@@ -1,0 +1,100 @@
+#include "memory_port.hpp"
+
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace edgeos {
+namespace {
+
+int open_wake(const std::string& name) {
+  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) throw_errno(name, "cannot make an eventfd", "raise the limit of open files with `ulimit -n`");
+  return fd;
+}
+
+}  // namespace
+
+MemoryPort::MemoryPort(std::string name, MemoryPortOptions options)
+    : Port(std::move(name)), options_(std::move(options)), wake_(open_wake(this->name())) {
+  for (const MemoryPacket& packet : options_.loop)
+    loop_views_.push_back({packet.bytes.data(), static_cast<uint32_t>(packet.bytes.size()), packet.time_ns});
+  if (options_.sink) sink_ = std::make_unique<uint8_t[]>(size_t{kSinkSlots} * kSinkSlotBytes);
+}
+
+bool MemoryPort::inject(const uint8_t* data, uint32_t len, uint64_t time_ns) {
+  if (len > kPacketBytesMax || !loop_views_.empty()) return false;
+  MemoryPacket packet{{data, data + len}, time_ns};
+  const std::lock_guard lock(mutex_);
+  if (injected_.size() >= options_.capacity) return false;
+  injected_.push_back(std::move(packet));
+  injected_count_.store(injected_.size(), std::memory_order_release);  // pairs with the load in receive()
+  if (injected_.size() == 1) eventfd_write(wake_.get(), 1);
+  return true;
+}
+
+std::vector<MemoryPacket> MemoryPort::take() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(sent_, {});
+}
+
+uint32_t MemoryPort::receive(Packet* out, uint32_t max) {
+  if (!loop_views_.empty()) return receive_loop(out, max);
+  if (max == 0 || injected_count_.load(std::memory_order_acquire) == 0) return 0;
+  delivered_.clear();
+  const std::lock_guard lock(mutex_);
+  const uint32_t count = static_cast<uint32_t>(std::min<size_t>(max, injected_.size()));
+  for (uint32_t i = 0; i < count; i++) {
+    const MemoryPacket& packet = delivered_.emplace_back(std::move(injected_.front()));
+    injected_.pop_front();
+    out[i] = {packet.bytes.data(), static_cast<uint32_t>(packet.bytes.size()), packet.time_ns};
+    counters_.received_bytes += packet.bytes.size();
+  }
+  counters_.received += count;
+  injected_count_.store(injected_.size(), std::memory_order_release);
+  eventfd_t value;
+  if (injected_.empty()) eventfd_read(wake_.get(), &value);
+  return count;
+}
+
+uint32_t MemoryPort::receive_loop(Packet* out, uint32_t max) {
+  if (options_.loop_limit != 0)
+    max = static_cast<uint32_t>(std::min<uint64_t>(max, options_.loop_limit - looped_));
+  uint64_t bytes = 0;
+  size_t next = loop_next_;
+  for (uint32_t i = 0; i < max; i++) {
+    out[i] = loop_views_[next];
+    bytes += out[i].len;
+    if (++next == loop_views_.size()) next = 0;
+  }
+  loop_next_ = next;
+  looped_ += max;
+  counters_.received += max;
+  counters_.received_bytes += bytes;
+  return max;
+}
+
+bool MemoryPort::send(const uint8_t* data, uint32_t len, uint64_t time_ns) {
+  if (options_.sink) {
+    if (!send_to_sink(data, len)) return false;
+  } else {
+    MemoryPacket packet{{data, data + len}, time_ns};
+    const std::lock_guard lock(mutex_);
+    if (sent_.size() >= options_.capacity) return false;
+    sent_.push_back(std::move(packet));
+  }
+  counters_.sent++;
+  counters_.sent_bytes += len;
+  return true;
+}
+
+bool MemoryPort::send_to_sink(const uint8_t* data, uint32_t len) {
+  if (len > kSinkSlotBytes) return false;
+  if (len > 0) std::memcpy(sink_.get() + size_t{sink_next_} * kSinkSlotBytes, data, len);
+  sink_next_ = (sink_next_ + 1) % kSinkSlots;
+  return true;
+}
+
+}  // namespace edgeos

@@ -1,0 +1,73 @@
+// Packets from and to memory, for tests and benchmarks.
+//
+// Owner: the worker's data-plane thread; inject() and take() may be called from any other thread. Both queues are
+// bounded by `capacity`; what send() accepts is sent at once, so queued() is always 0. With `loop` the given packets
+// arrive in place, round and round, and with `sink` sent packets are copied and forgotten: neither takes a lock.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "descriptor.hpp"
+#include "port.hpp"
+
+namespace edgeos {
+
+struct MemoryPacket {
+  std::vector<uint8_t> bytes;
+  uint64_t time_ns = 0;
+};
+
+struct MemoryPortOptions {
+  uint32_t capacity = 4096;  // packets, each way
+  bool lossless = false;
+  std::vector<MemoryPacket> loop = {};  // delivered instead of what is injected
+  uint64_t loop_limit = 0;         // packets, then the port is exhausted; 0 for endless
+  bool sink = false;               // take() then has nothing
+};
+
+class MemoryPort final : public Port {
+ public:
+  static constexpr uint32_t kPacketBytesMax = 262144;  // as in capture files
+
+  explicit MemoryPort(std::string name, MemoryPortOptions options = {});
+
+  // Copies one packet in. False: the queue is full, the packet is too large, or the port delivers its loop.
+  bool inject(const uint8_t* data, uint32_t len, uint64_t time_ns);
+
+  // Takes out all that was sent since the last call.
+  std::vector<MemoryPacket> take();
+
+  uint32_t receive(Packet* out, uint32_t max) override;
+  bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
+  void flush() override {}
+  int wait_fd() const override { return options_.loop.empty() ? wake_.get() : -1; }
+  bool lossless() const override { return options_.lossless; }
+  bool exhausted() const override { return options_.loop_limit != 0 && looped_ == options_.loop_limit; }
+
+ private:
+  static constexpr uint32_t kSinkSlots = 64, kSinkSlotBytes = 2112;  // in the L2 cache, not in one set of it
+
+  uint32_t receive_loop(Packet* out, uint32_t max);
+  bool send_to_sink(const uint8_t* data, uint32_t len);
+
+  MemoryPortOptions options_;
+  Descriptor wake_;  // readable while injected_ is not empty
+
+  std::mutex mutex_;  // guards injected_ and sent_
+  std::deque<MemoryPacket> injected_;
+  std::vector<MemoryPacket> sent_;
+  std::atomic<size_t> injected_count_{0};  // stored under the mutex, loaded without it, so that idling takes no lock
+
+  std::vector<MemoryPacket> delivered_;  // what the views of the last receive() show
+  std::vector<Packet> loop_views_;
+  size_t loop_next_ = 0;
+  uint64_t looped_ = 0;
+  std::unique_ptr<uint8_t[]> sink_;
+  uint32_t sink_next_ = 0;
+};
+
+}  // namespace edgeos

@@ -1,0 +1,5 @@
+"""`python -m edgeos`: the command line."""
+
+from edgeos.cli import main
+
+main()

@@ -1,0 +1,127 @@
+"""Types of the native kernel's bindings; private to the package."""
+
+from collections.abc import Sequence
+from typing import Any
+
+BURST: int
+SLOTS_MAX: int
+
+def open_wasmtime(path: str) -> None: ...
+
+class Port:
+    @property
+    def name(self) -> str: ...
+    @property
+    def problem(self) -> str: ...
+
+class MemoryPort(Port):
+    def __init__(
+        self,
+        name: str,
+        capacity: int = 4096,
+        lossless: bool = False,
+        loop: Sequence[tuple[bytes, int]] = ...,
+        loop_limit: int = 0,
+        sink: bool = False,
+    ) -> None: ...
+    def inject(self, data: bytes, time_ns: int = 0) -> bool: ...
+    def take(self) -> list[tuple[bytes, int]]: ...
+
+class PcapPort(Port):
+    def __init__(self, name: str, read: str = "", write: str = "") -> None: ...
+
+class TapPort(Port):
+    def __init__(self, name: str, device: str, offload: bool = True) -> None: ...
+
+class AfPacketPort(Port):
+    def __init__(self, name: str, device: str) -> None: ...
+
+class Rule:
+    def __init__(
+        self,
+        *,
+        action: int,
+        ip: bool | None = None,
+        ip_version: int = 0,
+        ethertype: int | None = None,
+        protocol: int | None = None,
+        source: tuple[bytes, int] | None = None,
+        destination: tuple[bytes, int] | None = None,
+        source_ports: tuple[int, int] | None = None,
+        destination_ports: tuple[int, int] | None = None,
+        any_port: tuple[int, int] | None = None,
+        vlan: int | None = None,
+        port: int | None = None,
+    ) -> None: ...
+
+class EngineSettings:
+    def __init__(
+        self, *, fwps: int, memory_max: int, compact: bool, copy_on_write: bool, keep_resident: int
+    ) -> None: ...
+    @property
+    def code_key(self) -> str: ...
+
+class Worker:
+    def __init__(
+        self, engine: EngineSettings, *, dedicated_mover: bool = False, wait: int = 0, max_flows: int = 65536
+    ) -> None: ...
+    def compile(self, wasm: bytes) -> bytes: ...
+    def add_port(self, port: Port) -> None: ...
+    def add_template(
+        self,
+        name: str,
+        code: bytes,
+        *,
+        slots: int,
+        slot_size: int,
+        slot_stride: int,
+        messages: int,
+        verdicts: int,
+        data: int,
+        memory: int,
+        stack: int,
+        counters: Sequence[tuple[str, int]],
+        budget_ns: int,
+        ready_low: int,
+        ready_high: int,
+    ) -> None: ...
+    def add_chain(
+        self,
+        name: str,
+        *,
+        isolation: int,
+        when_full: int,
+        on_kill: int,
+        idle_timeout_ns: int,
+        max_fwps: int,
+        domain: int,
+        stages: Sequence[tuple[str, int, list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]],
+        entries: Sequence[tuple[int, int, int, int]],
+    ) -> None: ...
+    def add_rule(self, rule: Rule) -> None: ...
+    def run_once(self) -> bool: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def wait_finished(self, timeout_ns: int) -> bool: ...
+    @property
+    def failure(self) -> str: ...
+    def set_fake_time(self, ns: int) -> None: ...
+    def snapshot(self, with_guest_counters: bool = True) -> dict[str, Any]: ...
+    def clients(self, chain: int) -> list[dict[str, Any]]: ...
+
+def measure_lifecycle(
+    settings: EngineSettings,
+    wasm: bytes,
+    *,
+    slots: int,
+    slot_size: int,
+    slot_stride: int,
+    messages: int,
+    verdicts: int,
+    data: int,
+    memory: int,
+    stack: int,
+    rounds: int,
+    live: int,
+    len: int,
+) -> dict[str, Any]: ...

@@ -1,0 +1,258 @@
+"""The command line: a thin user of the Python API. Exit codes: 0 done, 1 it failed, 2 the input or usage is wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from edgeos.consistency import find_warnings
+from edgeos.errors import EdgeosError, ManifestError
+from edgeos.findings import printable
+from edgeos.manifest import load_manifest
+from edgeos.report import LiveReport, summary
+from edgeos.schema import SECTIONS
+from edgeos.units import parse_size
+
+if TYPE_CHECKING:
+    from edgeos.node import Node
+    from edgeos.statistics import NodeStatistics
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+WIDTH_WITHOUT_TERMINAL = 140  # columns; wide enough for every table of the summary
+
+
+class _Commands(TyperGroup):
+    """The commands; `bench` is imported when it is asked for, and errors that edgeos raises end without a traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._add_bench()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name == "bench":
+            self._add_bench()
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EdgeosError as error:
+            is_input = isinstance(error, ManifestError)
+            for line in str(error).splitlines():
+                print(printable(line) if is_input else f"error: {printable(line)}", file=sys.stderr)
+            raise typer.Exit(EXIT_USAGE if is_input else EXIT_FAILED) from None
+
+    def _add_bench(self) -> None:
+        if "bench" not in self.commands and importlib.util.find_spec("edgeos.bench"):
+            from edgeos.bench.cli import bench_app  # noqa: PLC0415
+
+            self.add_command(typer.main.get_group(bench_app), "bench")
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Examples:  [bold]edgeos check edge.toml[/]  ·  [bold]edgeos up edge.toml --json result.json[/]",
+)
+
+
+def main() -> None:
+    """Runs the command line with the arguments of the process."""
+    app(prog_name="edgeos")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"edgeos {importlib.metadata.version('edgeos')}")
+        except importlib.metadata.PackageNotFoundError:
+            print("edgeos, not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _edgeos(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """One isolated featherweight process (FWP) per client, in chains, on real packets."""
+
+
+ManifestPath = Annotated[
+    Path, typer.Argument(metavar="MANIFEST", help="The manifest, a TOML file.", show_default=False)
+]
+
+
+@app.command(
+    epilog="Examples:  [bold]edgeos up edge.toml[/]  ·  [bold]edgeos up edge.toml --duration 60 --json -[/]",
+)
+def up(
+    manifest: ManifestPath,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help='Write the statistics as JSON; "-" is stdout.')
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live table and no warnings.")] = False,
+    duration: Annotated[
+        float | None, typer.Option(min=0.0, metavar="SECONDS", help="Stop after this time.", show_default=False)
+    ] = None,
+) -> None:
+    """Run a node: to the end if all its ports are files, else until Ctrl-C or SIGTERM."""
+    settings = load_manifest(manifest)
+    if not quiet:
+        _print_warnings(find_warnings(settings))
+    if json_file is not None:
+        _require_writable(json_file)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from edgeos.node import Node  # noqa: PLC0415  (`check` and `--help` start without the kernel)
+
+    try:
+        with Node.from_manifest(settings) as node:
+            statistics = _run(node, duration, quiet)
+    except KeyboardInterrupt:  # before the node ran, or a second one while it was closing
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    # With the JSON on stdout the summary goes where it does not disturb.
+    _console(stderr=json_file == "-").print(summary(statistics))
+    if json_file is not None:
+        _write_json(json_file, statistics)
+
+
+@app.command(
+    epilog="Examples:  [bold]edgeos check edge.toml[/]  ·  [bold]edgeos check --keys[/]",
+)
+def check(
+    manifest: Annotated[
+        Path | None, typer.Argument(metavar="MANIFEST", help="The manifest, a TOML file.", show_default=False)
+    ] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="List all keys of a manifest and end.")] = False,
+) -> None:
+    """Say everything that is wrong with a manifest; exit code 2 if anything is."""
+    if keys:
+        _console().print(_table_of_keys())
+        return
+    if manifest is None:
+        raise typer.BadParameter("found none; give the manifest to check", param_hint="MANIFEST")
+    settings = load_manifest(manifest)
+    _print_warnings(find_warnings(settings))
+    counts = [
+        _counted(len(records), noun)
+        for records, noun in (
+            (settings.ports, "port"),
+            (settings.templates, "template"),
+            (settings.chains, "chain"),
+            (settings.rules, "rule"),
+        )
+    ]
+    print(f"{printable(str(manifest))}: ok, {', '.join(counts)}")
+
+
+@app.command(
+    epilog="Examples:  [bold]edgeos build mine.c[/]  ·  [bold]edgeos build mine.c -o mine.wasm --slot-size 9216[/]",
+)
+def build(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The guest, a C file.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="The module to write; SOURCE with .wasm if not given."),
+    ] = None,
+    slots: Annotated[int | None, typer.Option(help="Messages that one FWP holds.", show_default="64")] = None,
+    slot_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help='Largest message, such as "9KiB".', show_default="2KiB")
+    ] = None,
+    stack: Annotated[str, typer.Option(metavar="SIZE", help="Stack of one FWP.")] = "16KiB",
+) -> None:
+    """Compile C to a guest module."""
+    from edgeos import guest_build  # noqa: PLC0415  (only this command needs a compiler)
+
+    output = output or source.with_suffix(".wasm")
+    module = guest_build.build(
+        source,
+        output,
+        stack=_size_option("--stack", stack),
+        slots=slots,
+        slot_size=None if slot_size is None else _size_option("--slot-size", slot_size),
+        progress=lambda line: print(printable(line), file=sys.stderr),
+    )
+    print(f"{printable(str(output))}: {len(module):,} bytes")
+
+
+def _run(node: Node, duration: float | None, quiet: bool) -> NodeStatistics:
+    """Runs the node until it ends or is interrupted, both with its statistics."""
+    console = _console()
+    on_tick: Callable[[NodeStatistics], None] | None
+    live = console.is_terminal and not quiet
+    with LiveReport(console) if live else nullcontext() as on_tick:
+        try:
+            return node.run(duration=duration, on_tick=on_tick)
+        except KeyboardInterrupt:
+            return node.statistics()
+
+
+def _console(stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+
+
+def _print_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _require_writable(json_file: str) -> None:
+    """Refuses a file that could not be written after the run, when it is too late."""
+    path = Path(json_file)
+    if json_file != "-" and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise typer.BadParameter(f"{json_file} cannot be written", param_hint="--json")
+
+
+def _write_json(json_file: str, statistics: NodeStatistics) -> None:
+    text = json.dumps(statistics.as_dict(), indent=2) + "\n"
+    if json_file == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(json_file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EdgeosError(f"{json_file} cannot be written: {error.strerror}") from None
+
+
+def _size_option(option: str, text: str) -> int:
+    try:
+        return parse_size(text)
+    except ManifestError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _table_of_keys() -> Table:
+    table = Table("key", "allowed", "default", "meaning", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for section in SECTIONS.values():
+        title = "[[rule]]" if section.title == "rule" else f"[{section.title}]"
+        table.add_row(Text(title))
+        for field in section.fields:
+            default = "required" if field.required else section.default(field)
+            table.add_row(*map(Text, (f"  {field.key}", field.kind.allowed, default, field.help)))
+    return table

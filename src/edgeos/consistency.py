@@ -1,0 +1,179 @@
+"""What settings must keep to together: names that exist, files and devices used once, chains that are chains.
+
+Every function speaks of a whole manifest; what a single value may be is checked in `edgeos.kinds`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from edgeos.errors import ManifestError
+from edgeos.findings import BadValueError, Findings, listed, nearest, quoted, shown, unknown
+from edgeos.graph import FORWARD, REVERSE, ChainGraph, build_graph
+from edgeos.schema import RECORDS
+from edgeos.settings import ChainSettings, Manifest, NodeSettings, PortSettings, RuleSettings, TemplateSettings
+
+NETWORK_DEVICES = Path("/sys/class/net")
+
+Record = NodeSettings | PortSettings | TemplateSettings | ChainSettings | RuleSettings
+Names = Mapping[str, Collection[str]]
+
+
+def tables(manifest: Manifest) -> Iterator[tuple[str, Record]]:
+    """Each record with the name of its table in messages; rules count from 1."""
+    yield "node", manifest.node
+    for title, records in named_records(manifest).items():
+        for record in records:
+            yield f"{title}.{quoted(str(record.name))}", record
+    for number, rule in enumerate(manifest.rules, 1):
+        yield rule_table(number), rule
+
+
+def named_records(manifest: Manifest) -> Mapping[str, tuple[PortSettings | TemplateSettings | ChainSettings, ...]]:
+    """The records that have names, by section."""
+    return {"port": manifest.ports, "template": manifest.templates, "chain": manifest.chains}
+
+
+def rule_table(number: int) -> str:
+    """How messages call a rule; the first is number 1."""
+    return f"rule #{number}"
+
+
+def check_consistency(findings: Findings, manifest: Manifest, names: Names) -> None:
+    """Adds what does not fit together. `names` are all names by section, also those of records too bad to be made."""
+    for table, record in tables(manifest):
+        for agreement in RECORDS[type(record)].agreements:
+            if not findings.is_bad(table, agreement.keys):
+                for key, problem in agreement.check(record):
+                    findings.report(table, key, problem)
+    for name in sorted(set(names["port"]) & set(names["template"])):
+        findings.report(
+            f"template.{quoted(name)}",
+            "",
+            BadValueError("the name of a port", "a name that no port and no template has"),
+        )
+    _check_resources(findings, manifest)
+    findings.problems.extend(missing_devices(manifest))
+    graphs = _check_chains(findings, manifest, names)
+    _check_rules(findings, manifest, names, graphs)
+
+
+def missing_devices(manifest: Manifest) -> list[str]:
+    """A finding for each AF_PACKET port whose network device does not exist now; a TAP device is made when opened."""
+    try:
+        devices = sorted(entry.name for entry in NETWORK_DEVICES.iterdir())
+    except OSError:
+        return []  # without sysfs only opening the port can tell
+    findings = Findings(manifest.path)
+    for port in manifest.ports:
+        if port.kind == "afpacket" and isinstance(port.device, str) and port.device not in devices:
+            found = f"{shown(port.device)}, which does not exist"
+            problem = BadValueError(found, listed(devices), nearest(port.device, devices))
+            findings.report(f"port.{quoted(port.name)}", "device", problem)
+    return findings.problems
+
+
+def find_warnings(manifest: Manifest) -> list[str]:
+    """What is allowed but hardly meant, for settings without findings: things nothing uses, rules that never match."""
+    findings = Findings(manifest.path)
+    names = {title: [record.name for record in records] for title, records in named_records(manifest).items()}
+    graphs = {chain.name: build_graph(chain, names["port"], names["template"]) for chain in manifest.chains}
+    used: dict[str, set[str | None]] = {
+        "port": {entry.port for graph in graphs.values() for entry in graph.entries},
+        "template": {stage.template for graph in graphs.values() for stage in graph.stages},
+        "chain": {rule.chain for rule in manifest.rules},
+    }
+    for title, declared in names.items():
+        for name in declared:
+            if name not in used[title]:
+                findings.add(f"{title}.{name}", "no rule uses it" if title == "chain" else "no chain uses it")
+    _warn_of_rules(findings, manifest)
+    _warn_of_files(findings, manifest, graphs)
+    return findings.problems
+
+
+def _check_resources(findings: Findings, manifest: Manifest) -> None:
+    """A file or device belongs to one key of one port."""
+    users: dict[object, str] = {}
+    for port in manifest.ports:
+        table = f"port.{quoted(str(port.name))}"
+        for key, value in (("read", port.read), ("write", port.write), ("device", port.device)):
+            if value is None or findings.is_bad(table, (key,)):
+                continue
+            identity = _file_identity(value) if isinstance(value, Path) else value
+            if identity is None:
+                continue
+            user = users.setdefault(identity, f"{table}.{key}")
+            if user != f"{table}.{key}":
+                what = "device" if key == "device" else "file"
+                problem = BadValueError(f"{shown(str(value))}, which {user} uses", f"a {what} of its own")
+                findings.report(table, key, problem)
+
+
+def _file_identity(path: Path) -> object:
+    """Equal for two names of one file; None for what many may share, such as /dev/null."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return None if stat.S_ISCHR(status.st_mode) else (status.st_dev, status.st_ino)
+
+
+def _check_chains(findings: Findings, manifest: Manifest, names: Names) -> dict[str, ChainGraph]:
+    graphs = {}
+    for chain in manifest.chains:
+        if findings.is_bad(f"chain.{quoted(str(chain.name))}", ("path", "links")):
+            continue
+        try:
+            graphs[chain.name] = build_graph(chain, names["port"], names["template"])
+        except ManifestError as error:
+            findings.problems.extend(f"{findings.file}: {problem}" for problem in error.problems)
+    return graphs
+
+
+def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: Mapping[str, ChainGraph]) -> None:
+    for table, rule in tables(manifest):
+        if not isinstance(rule, RuleSettings):
+            continue
+        if rule.chain is not None and not findings.is_bad(table, ("chain",)) and rule.chain not in names["chain"]:
+            findings.report(table, "chain", unknown(rule.chain, names["chain"], "a chain, but there is none"))
+        if findings.is_bad(table, ("match",)) or rule.match.port is None:
+            continue
+        port = rule.match.port
+        if port not in names["port"]:
+            findings.report(table, "match", unknown(port, names["port"], "a port, but there is none"))
+        elif rule.chain and (graph := graphs.get(rule.chain)):
+            entries = [entry.port for entry in graph.entries]
+            if port in entries:
+                continue
+            problem = BadValueError(f'"from {port}" for chain {rule.chain}', f"its ports: {listed(entries)}")
+            findings.report(table, "match", problem)
+
+
+def _warn_of_rules(findings: Findings, manifest: Manifest) -> None:
+    if not manifest.rules:
+        findings.add("rule", "there is none, so every message is dropped")
+    for later, rule in enumerate(manifest.rules, 1):
+        for earlier, other in enumerate(manifest.rules[: later - 1], 1):
+            if other.match.covers(rule.match):
+                text = f"never matches, because {rule_table(earlier)}, {shown(str(other.match))}, comes first"
+                findings.add(rule_table(later), text)
+                break
+
+
+def _warn_of_files(findings: Findings, manifest: Manifest, graphs: Mapping[str, ChainGraph]) -> None:
+    """Warns of capture files that messages are sent to without a file to hold them."""
+    ports = {port.name: port for port in manifest.ports}
+    for name, graph in graphs.items():
+        for direction in (FORWARD, REVERSE):
+            sources = [ports[entry.port] for entry in graph.entries if entry.direction == direction]
+            if all(port.kind == "pcap" and port.read is None for port in sources):
+                continue  # nothing travels this way
+            targets = {out[1] for stage in graph.stages for out in stage.outs[direction] if out[0] == "port"}
+            for target in sorted(targets):
+                if ports[target].kind == "pcap" and ports[target].write is None:
+                    text = f"chain {name} sends to it, but it has no write file: those messages are dropped"
+                    findings.add(f"port.{target}", text)

@@ -1,0 +1,74 @@
+"""From a template's settings to a checkpointed guest: built, initialised once, and kept, so that the next start is quick."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from edgeos.checkpoint import Checkpoint, Counter, Layout, make_checkpoint
+from edgeos.code_cache import CodeCache
+from edgeos.errors import GuestError
+from edgeos.guest_build import build
+from edgeos.settings import TemplateSettings
+from edgeos.share import share
+
+WASMTIME_VERSION = metadata.version("wasmtime")
+
+CHECKPOINT_VERSION = 1
+"""Raised when the rules for making a checkpoint change, so that older kept ones are not used."""
+
+
+def appliance_source(name: str) -> Path:
+    """The C source of an appliance that ships with edgeos."""
+    return share("appliances", name, f"{name}.c")
+
+
+def load_guest(
+    template: TemplateSettings, cache: CodeCache, progress: Callable[[str], None] | None = None
+) -> Checkpoint:
+    """The guest of a template at its checkpoint. Raises GuestError that names the template."""
+    try:
+        module = _module(template, cache, progress)
+        return _checkpoint(module, template, cache)
+    except GuestError as error:
+        raise GuestError(f"template.{template.name}: {error}") from None
+
+
+def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[str], None] | None) -> bytes:
+    if template.module is not None:
+        try:
+            return template.module.read_bytes()
+        except OSError as error:
+            raise GuestError(f"{template.module} cannot be read: {error.strerror}") from None
+    source = template.source if template.appliance is None else appliance_source(template.appliance)
+    assert source is not None, "check_settings lets no template through without a guest"
+    return build(
+        source,
+        stack=template.stack,
+        slots=template.slots,
+        slot_size=template.slot_size,
+        cache=cache,
+        progress=progress,
+    )
+
+
+def _checkpoint(module: bytes, template: TemplateSettings, cache: CodeCache) -> Checkpoint:
+    key = ["checkpoint", str(CHECKPOINT_VERSION), WASMTIME_VERSION, str(template.memory), module, template.config]
+    made = lambda: _pack(make_checkpoint(module, template.config, memory_limit=template.memory))  # noqa: E731
+    return _unpack(cache.get(key, made))
+
+
+def _pack(checkpoint: Checkpoint) -> bytes:
+    header = {"layout": asdict(checkpoint.layout), "initial_memory": checkpoint.initial_memory}
+    return json.dumps(header).encode() + b"\n" + checkpoint.wasm
+
+
+def _unpack(packed: bytes) -> Checkpoint:
+    header, _, wasm = packed.partition(b"\n")
+    values = json.loads(header)
+    layout = values["layout"]
+    layout["counters"] = tuple(Counter(**counter) for counter in layout["counters"])
+    return Checkpoint(wasm=wasm, layout=Layout(**layout), initial_memory=values["initial_memory"])

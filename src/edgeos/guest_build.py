@@ -1,0 +1,216 @@
+"""Builds guests: C sources to a WebAssembly module, with the compiler in the `ziglang` wheel.
+
+Results are kept in the code cache under everything that went into them: the sources and the files they include, the
+flags, and the compiler's version.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from edgeos.code_cache import CodeCache
+from edgeos.errors import GuestError
+from edgeos.share import share
+
+STACK_DEFAULT: Final = 16384
+"""Bytes of stack for C variables whose address is taken."""
+
+TIME_LIMIT_DEFAULT: Final = 300.0
+"""Seconds that the compiler may take; its first run builds its C library, which takes about 40."""
+
+SOURCE_SIZE_MAX: Final = 16 * 1024 * 1024
+"""Bytes of the largest source or header."""
+
+_TARGET: Final = ("-target", "wasm32-wasi", "-mcpu=baseline+simd128+bulk_memory", "-mexec-model=reactor")
+_WARNINGS: Final = ("-Wall", "-Wextra")
+_MESSAGE_SIZE_MAX: Final = 8192
+_STACK_ALIGNMENT: Final = 16
+_DIRECTIVE: Final = re.compile(rb"^[ \t]*(?:#|%:)[ \t]*(include|include_next|import|embed)\b[ \t]*(.*)$", re.MULTILINE)
+_OPERAND: Final = re.compile(rb'(?:"([^"\n]+)"|<([^>\n]+)>)')
+_UNTRACKED: Final = (b"__has_include", b"__has_embed", b"incbin", b"__DATE__", b"__TIME__", b"__TIMESTAMP__")
+
+
+def build(
+    source: Path | Sequence[Path],
+    output: Path | None = None,
+    *,
+    stack: int = STACK_DEFAULT,
+    slots: int | None = None,
+    slot_size: int | None = None,
+    optimize: str = "-O3",
+    defines: Mapping[str, str | int] | None = None,
+    cache: CodeCache | None = None,
+    progress: Callable[[str], None] | None = None,
+    time_limit: float = TIME_LIMIT_DEFAULT,
+) -> bytes:
+    """Compiles one or more C files to a guest; returns the module, and writes it to `output` when that is given.
+
+    `stack` is in bytes. `slots` (messages) and `slot_size` (bytes) set EDGEOS_SLOTS and EDGEOS_SLOT_SIZE; None leaves
+    them to the source, or to edgeos.h (64 and 2048). `progress` is called with a line of text before the compiler runs
+    and with its warnings after. Raises GuestError with the compiler's words when it fails, or when `time_limit`
+    (seconds) is over.
+    """
+    sources = [source] if isinstance(source, Path) else list(source)
+    if not sources:
+        raise GuestError("nothing to build: no source file was given")
+    if stack <= 0 or stack % _STACK_ALIGNMENT:
+        raise GuestError(f"stack is {stack} bytes, it must be a positive multiple of {_STACK_ALIGNMENT}")
+    flags = _flags(stack, optimize, _definitions(slots, slot_size, defines or {}))
+    report = progress or (lambda _: None)
+
+    def make() -> bytes:
+        report(f"compiling {', '.join(path.name for path in sources)} (the first build ever takes about 40 s)")
+        return _compile(sources, flags, report, time_limit)
+
+    key = _key(sources, flags)
+    module = make() if key is None else (cache or CodeCache()).get(key, make)
+    if output is not None:
+        _write(output, module)
+    return module
+
+
+def _definitions(slots: int | None, slot_size: int | None, defines: Mapping[str, str | int]) -> dict[str, str]:
+    definitions = {name: str(value) for name, value in defines.items()}
+    for name in definitions:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise GuestError(f"'{name}' cannot be defined: it is not a C identifier")
+    if slots is not None:
+        definitions["EDGEOS_SLOTS"] = str(slots)
+    if slot_size is not None:
+        definitions["EDGEOS_SLOT_SIZE"] = str(slot_size)
+    return definitions
+
+
+def _flags(stack: int, optimize: str, definitions: Mapping[str, str]) -> list[str]:
+    return [
+        *_TARGET,
+        optimize,
+        *_WARNINGS,
+        *(f"-D{name}={value}" for name, value in sorted(definitions.items())),
+        f"-Wl,-z,stack-size={stack}",
+        "-s",
+    ]
+
+
+# ---- The key of a result ----
+
+
+def _key(sources: Sequence[Path], flags: Sequence[str]) -> list[bytes | str] | None:
+    """All that goes into a build; None when a source reads something that cannot be told from its text."""
+    key: list[bytes | str] = ["guest", _compiler_version(), str(len(flags)), *flags]
+    seen: set[Path] = set()
+    waiting = [path.resolve() for path in reversed(sources)]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        text = _read(path)
+        included = _includes(path, text)
+        if included is None:
+            return None
+        key += [os.fsencode(path), text]
+        waiting += reversed(included)
+    return key
+
+
+def _compiler_version() -> str:
+    try:
+        return importlib.metadata.version("ziglang")
+    except importlib.metadata.PackageNotFoundError:
+        raise GuestError("the C compiler is missing: pip install ziglang") from None
+
+
+def _includes(path: Path, text: bytes) -> list[Path] | None:
+    """The files beside `path` or of edgeos that it includes; those of the compiler are covered by its version.
+
+    None when an include is made by a macro, or the file reads others in ways that this does not follow.
+    """
+    joined = text.replace(b"\\\n", b"")
+    if any(word in joined for word in _UNTRACKED):
+        return None
+    found: list[Path] = []
+    for directive, operand in _DIRECTIVE.findall(joined):
+        match = _OPERAND.match(operand)
+        if directive != b"include" or match is None:
+            return None
+        quoted, angled = match.groups()
+        folders = [path.parent] if quoted else []
+        candidates = [folder / os.fsdecode(quoted or angled) for folder in (*folders, _include_folder())]
+        found += [file.resolve() for file in candidates if file.is_file()][:1]
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise GuestError(f"{path}: not a regular file")
+        if found.st_size > SOURCE_SIZE_MAX:
+            raise GuestError(f"{path}: the file is larger than {SOURCE_SIZE_MAX} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise GuestError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _include_folder() -> Path:
+    return share("guest", "include")
+
+
+# ---- Running the compiler ----
+
+
+def _compile(sources: Sequence[Path], flags: Sequence[str], report: Callable[[str], None], time_limit: float) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="edgeos-build-") as folder:
+        target = Path(folder, "guest.wasm")
+        command = [
+            sys.executable, "-m", "ziglang", "cc", *flags, f"-I{_include_folder()}",
+            *(str(path.resolve()) for path in sources), "-o", str(target),
+        ]  # fmt: skip
+        status, messages = _run(command, folder, time_limit)
+        if status != 0 or not target.is_file():
+            raise GuestError(f"{', '.join(map(str, sources))}: does not compile:\n{_explained(messages)}")
+        for line in messages.splitlines():
+            report(line)
+        return target.read_bytes()
+
+
+def _run(command: Sequence[str], folder: str, time_limit: float) -> tuple[int, str]:
+    """Exit status and messages of the compiler; it runs in a session of its own, so that its children end with it."""
+    with subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            output, _ = process.communicate(timeout=time_limit)
+        except subprocess.TimeoutExpired:
+            raise GuestError(f"the compiler did not finish within {time_limit:g} s and was stopped") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, output.decode("utf-8", "replace")
+
+
+def _explained(messages: str) -> str:
+    """The compiler's lines, cut to a size that fits a screen, and what to do about the usual one of them."""
+    shown = messages.strip()[:_MESSAGE_SIZE_MAX] or "the compiler gave no reason"
+    if "undefined symbol: edgeos_handle" in shown:
+        return shown + "\nfix: define int edgeos_handle(edgeos_message *m)"
+    return shown
+
+
+def _write(output: Path, module: bytes) -> None:
+    try:
+        output.write_bytes(module)
+    except OSError as error:
+        raise GuestError(f"{output}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,153 @@
+"""What a node did, for people: the live table while it runs and the summary at its end.
+
+Names of counters and words of problems may come from guests and files, so all text is made printable, and none of it is
+read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from edgeos.findings import printable
+from edgeos.units import NANOSECONDS, approximate_duration
+
+if TYPE_CHECKING:
+    from edgeos.statistics import ChainStatistics, NodeStatistics
+
+
+class LiveReport:
+    """The live table on a terminal; call it with each new statistics. A context manager that clears it at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._previous: NodeStatistics | None = None
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, statistics: NodeStatistics) -> None:
+        self._live.update(live_table(statistics, self._previous), refresh=True)
+        self._previous = statistics
+
+
+def live_table(statistics: NodeStatistics, previous: NodeStatistics | None = None) -> RenderableType:
+    """The state of each chain, with rates since the previous statistics."""
+    before = {chain.name: chain.received for chain in previous.chains} if previous else {}
+    seconds = (statistics.elapsed_ns - (previous.elapsed_ns if previous else 0)) / NANOSECONDS["s"]
+    table = _table("chain", "per second", *_CHAIN_COLUMNS, title=f"edgeos, {_elapsed(statistics)}")
+    for chain in statistics.chains:
+        rate = (chain.received - before.get(chain.name, 0)) / seconds if seconds > 0 else 0
+        _add(table, chain.name, f"{rate:,.0f}", *_chain_cells(chain))
+    return Group(table, *_tables_of_counts(statistics), *_problems(statistics))
+
+
+def summary(statistics: NodeStatistics) -> RenderableType:
+    """Everything that was counted, chain by chain and port by port; empty tables are left out."""
+    chains = _table("chain", *_CHAIN_COLUMNS)
+    for chain in statistics.chains:
+        _add(chains, chain.name, *_chain_cells(chain))
+    parts: list[RenderableType] = [chains, *_tables_of_counts(statistics)]
+    parts.extend([_stages(statistics), _ports(statistics), _balance(statistics), *_problems(statistics)])
+    return Group(*(part for part in parts if not isinstance(part, Table) or part.row_count))
+
+
+_CHAIN_COLUMNS = ("received", "sent", "dropped", "activations", "p50", "p99", "live", "peak", "kills", "evicted")
+
+
+def _chain_cells(chain: ChainStatistics) -> list[str]:
+    measured = chain.activations > 0
+    return [
+        _count(chain.received),
+        _count(chain.sent),
+        _count(sum(chain.dropped.values())),
+        _count(chain.activations),
+        approximate_duration(chain.activation_p50_ns) if measured else "-",
+        approximate_duration(chain.activation_p99_ns) if measured else "-",
+        _count(chain.live),
+        _count(chain.peak),
+        _count(sum(chain.kills.values())),
+        _count(chain.evicted),
+    ]
+
+
+def _tables_of_counts(statistics: NodeStatistics) -> list[Table]:
+    """Drops by reason and kills by cause, where there are any."""
+    drops = [("node", statistics.dropped), *((chain.name, chain.dropped) for chain in statistics.chains)]
+    kills = [(chain.name, chain.kills) for chain in statistics.chains]
+    tables = [_counts(("dropped by", "reason", "messages"), drops), _counts(("killed in", "cause", "FWPs"), kills)]
+    return [table for table in tables if table.row_count]
+
+
+def _counts(columns: tuple[str, str, str], counts: Iterable[tuple[str, Mapping[str, int]]]) -> Table:
+    table = _table(*columns, left=2)
+    for where, by_reason in counts:
+        for reason, number in by_reason.items():
+            if number:
+                _add(table, where, reason, _count(number))
+    return table
+
+
+def _stages(statistics: NodeStatistics) -> Table:
+    table = _table("chain", "stage", "handled", "ready", "counters", left=2)
+    for chain in statistics.chains:
+        for stage in chain.stages:
+            counters = "  ".join(f"{name} {_count(value)}" for name, value in stage.counters.items())
+            _add(table, chain.name, stage.name, _count(stage.handled), _count(stage.ready), counters)
+    return table
+
+
+def _ports(statistics: NodeStatistics) -> Table:
+    columns = ("received", "bytes", "sent", "bytes", "send dropped", "receive overrun")
+    table = _table("port", "kind", *columns, left=2)
+    for port in statistics.ports:
+        numbers = (port.received, port.received_bytes, port.sent, port.sent_bytes, port.send_dropped)
+        _add(table, port.name, port.kind, *map(_count, (*numbers, port.receive_overrun)))
+    return table
+
+
+def _balance(statistics: NodeStatistics) -> Text:
+    """The conservation law with this node's numbers."""
+    emitted = sum(chain.emitted for chain in statistics.chains)
+    dropped = sum(statistics.dropped.values()) + sum(sum(chain.dropped.values()) for chain in statistics.chains)
+    return Text(
+        f"received {_count(statistics.received)} + emitted {_count(emitted)} = sent {_count(statistics.sent)}"
+        f" + dropped {_count(dropped)} + in flight {_count(statistics.in_flight)}, in {_elapsed(statistics)}"
+    )
+
+
+def _problems(statistics: NodeStatistics) -> list[Text]:
+    return [Text(f"port {port.name}: {printable(port.problem)}") for port in statistics.ports if port.problem]
+
+
+def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
+    """A table whose first `left` columns hold words and the others numbers."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for index, column in enumerate(columns):
+        words = index < left or column == "counters"
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(printable(cell)) for cell in cells))
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _elapsed(statistics: NodeStatistics) -> str:
+    return approximate_duration(statistics.elapsed_ns)

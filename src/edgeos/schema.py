@@ -1,0 +1,252 @@
+"""The keys of a manifest, table by table: their kinds, what they mean, and which of them must agree.
+
+Defaults are those of the records in `edgeos.settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgeos.findings import BadValueError, shown
+from edgeos.kinds import (
+    Appliance,
+    Choice,
+    Config,
+    ConfigFile,
+    Device,
+    Flag,
+    InputFile,
+    Integer,
+    Kind,
+    MatchText,
+    Name,
+    OutputFile,
+    Texts,
+    duration,
+    size,
+)
+from edgeos.match import parse_match
+from edgeos.settings import (
+    KIB,
+    MILLISECOND_NS,
+    SECOND_NS,
+    ChainSettings,
+    NodeSettings,
+    PortSettings,
+    RuleSettings,
+    TemplateSettings,
+)
+from edgeos.units import format_size
+
+MIB = 1024 * KIB
+DAY_NS = 86_400 * SECOND_NS
+ANY = parse_match("any")
+SLOT_GAP = 64  # bytes between slots, see EDGEOS_SLOT_STRIDE in edgeos.h
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key. `attribute` is where the record keeps it, if not under the key itself.
+
+    A required key has a `stand_in`, which takes the place of a missing or bad value while the other keys are checked.
+    """
+
+    key: str
+    kind: Kind
+    help: str
+    attribute: str = ""
+    required: bool = False
+    stand_in: object = None
+
+    @property
+    def target(self) -> str:
+        return self.attribute or self.key
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Keys of one table that must fit together; `check` yields each key that does not and why."""
+
+    keys: tuple[str, ...]
+    check: Callable[[Any], Iterator[tuple[str, BadValueError]]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One kind of table: `[node]`, `[port.NAME]` and so on, or `[[rule]]`."""
+
+    title: str
+    record: type
+    fields: tuple[Field, ...]
+    agreements: tuple[Agreement, ...] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        return [field.key for field in self.fields]
+
+    def default(self, field: Field) -> str:
+        """The field's default as a user would write it; empty if the key is required or is simply left out."""
+        values = {f.name: f.default for f in dataclasses.fields(self.record)}
+        value = values[field.target]
+        return "" if field.required or value in (None, (), dataclasses.MISSING) else field.kind.show(value)
+
+
+def _port_files(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
+    given = [("read", port.read), ("write", port.write)]
+    if port.kind == "pcap" and not port.read and not port.write:
+        yield "read", BadValueError("neither read nor write", "read, write or both, for kind pcap")
+    if port.kind != "pcap":
+        for key, value in given:
+            if value is not None:
+                yield key, BadValueError(shown(str(value)), f"no {key} for kind {port.kind}, only for pcap")
+
+
+def _port_device(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
+    needed = port.kind in ("tap", "afpacket")
+    if needed and port.device is None:
+        yield (
+            "device",
+            BadValueError("nothing", f"the name of a network device, for kind {port.kind}", 'add device = "…"'),
+        )
+    if not needed and port.device is not None:
+        yield "device", BadValueError(shown(port.device), f"no device for kind {port.kind}, only for tap and afpacket")
+
+
+def _template_origin(template: TemplateSettings) -> Iterator[tuple[str, BadValueError]]:
+    origins = ("appliance", "source", "module")
+    given = [key for key in origins if getattr(template, key) is not None]
+    if len(given) != 1:
+        yield (
+            " or ".join(given) or "appliance",
+            BadValueError(" and ".join(given) or "nothing", "exactly one of appliance, source, module"),
+        )
+
+
+def _template_memory(template: TemplateSettings) -> Iterator[tuple[str, BadValueError]]:
+    # A module carries its own layout, which is read when it is loaded.
+    needed = template.slots * (template.slot_size + SLOT_GAP) + template.stack
+    if template.module is None and needed > template.memory:
+        yield (
+            "memory",
+            BadValueError(
+                f'"{format_size(template.memory)}" for {format_size(needed)} of slots and stack',
+                "at least slots * (slot_size + 64) + stack",
+            ),
+        )
+
+
+def _template_ready(template: TemplateSettings) -> Iterator[tuple[str, BadValueError]]:
+    if template.ready_low > template.ready_high:
+        yield "ready_low", BadValueError(str(template.ready_low), f"at most ready_high, {template.ready_high}")
+
+
+def _chain_shape(chain: ChainSettings) -> Iterator[tuple[str, BadValueError]]:
+    if not chain.path and not chain.links:
+        yield "path", BadValueError("neither path nor links", 'one of the two, such as path = ["lan", "fw", "wan"]')
+    if chain.path and chain.links:
+        yield "path", BadValueError("path and links", "one of the two")
+
+
+def _rule_action(rule: RuleSettings) -> Iterator[tuple[str, BadValueError]]:
+    if rule.chain is None and not rule.drop:
+        yield "chain", BadValueError("no action", 'chain = "NAME" or drop = true')
+    if rule.chain is not None and rule.drop:
+        yield "drop", BadValueError("chain and drop", "one of the two")
+
+
+NODE = Section(
+    "node",
+    NodeSettings,
+    (
+        Field("workers", Integer(1, 1, "this version runs one worker"), "processes with a data-plane loop"),
+        Field("mover", Choice(("inline", "dedicated")), "copies messages on the worker, or on a core of its own"),
+        Field("wait", Choice(("adaptive", "spin", "block")), "how ports wait: busy, asleep, or one and then the other"),
+        Field("memory", Choice(("auto", "guard", "compact")), "how guest memories lie: fast bounds checks or close by"),
+        Field("max_flows", Integer(16, 16_777_216), "entries of the flow table"),
+    ),
+)
+
+PORT = Section(
+    "port.NAME",
+    PortSettings,
+    (
+        Field(
+            "kind",
+            Choice(("pcap", "tap", "afpacket"), api_only=("memory",)),
+            "what it is",
+            required=True,
+            stand_in="pcap",
+        ),
+        Field("read", InputFile(), "pcap: the capture file that messages come from"),
+        Field("write", OutputFile(), "pcap: the capture file that messages go to"),
+        Field("device", Device(), "tap, afpacket: the network device"),
+    ),
+    (Agreement(("kind", "read", "write"), _port_files), Agreement(("kind", "device"), _port_device)),
+)
+
+TEMPLATE = Section(
+    "template.NAME",
+    TemplateSettings,
+    (
+        Field("appliance", Appliance(), "an appliance that ships with edgeos"),
+        Field("source", InputFile(), "C source, built like `edgeos build` does"),
+        Field("module", InputFile(), "a built WebAssembly module"),
+        Field("config", Config(), "configuration for its init"),
+        Field("config_file", ConfigFile(), "a file with that configuration", attribute="config"),
+        Field("memory", size(64 * KIB, 1024 * MIB, 64 * KIB), "bytes of memory that one FWP may have"),
+        Field(
+            "budget",
+            duration(MILLISECOND_NS, 10 * SECOND_NS),
+            "time for one call, after which the FWP is killed",
+            attribute="budget_ns",
+        ),
+        Field("stack", size(4 * KIB, MIB, 16), "bytes of stack"),
+        Field("slots", Integer(8, 256, power_of_two=True), "messages that one FWP holds"),
+        Field("slot_size", size(64, 64 * KIB, 64), "bytes of the largest message"),
+        Field("ready_low", Integer(0, 65536), "the pool is refilled below this many ready FWPs"),
+        Field("ready_high", Integer(1, 65536), "the pool keeps at most this many ready FWPs"),
+    ),
+    (
+        Agreement(("appliance", "source", "module"), _template_origin),
+        Agreement(("memory", "slots", "slot_size", "stack"), _template_memory),
+        Agreement(("ready_low", "ready_high"), _template_ready),
+    ),
+)
+
+CHAIN = Section(
+    "chain.NAME",
+    ChainSettings,
+    (
+        Field("path", Texts("names of ports and templates"), "a line from port to port"),
+        Field("links", Texts('links such as "fw[1] -> audit"'), "a graph, instead of path"),
+        Field("isolate", Choice(("shared", "client", "flow")), "who shares an FWP: all, one client address, one flow"),
+        Field(
+            "idle_timeout",
+            duration(MILLISECOND_NS, DAY_NS),
+            "silence after which a client's FWPs are recycled",
+            attribute="idle_timeout_ns",
+        ),
+        Field("max_fwps", Integer(1, 1_000_000), "live FWPs of this chain: clients times stages"),
+        Field("when_full", Choice(("refuse", "evict")), "at max_fwps: refuse new clients or evict the longest idle"),
+        Field("on_kill", Choice(("restart", "block")), "the client of a killed FWP: a fresh one or nothing more"),
+    ),
+    (Agreement(("path", "links"), _chain_shape),),
+)
+
+RULE = Section(
+    "rule",
+    RuleSettings,
+    (
+        Field("match", MatchText(), "which flows", required=True, stand_in=ANY),
+        Field("chain", Name(), "the chain they go through"),
+        Field("drop", Flag(), "true: they are dropped"),
+    ),
+    (Agreement(("chain", "drop"), _rule_action),),
+)
+
+SECTIONS: Mapping[str, Section] = {"node": NODE, "port": PORT, "template": TEMPLATE, "chain": CHAIN, "rule": RULE}
+RECORDS: Mapping[type, Section] = {section.record: section for section in SECTIONS.values()}
+NAMED = ("port", "template", "chain")

@@ -1,0 +1,168 @@
+"""What a node has counted: immutable records, taken between two iterations of the data plane, so that sums agree.
+
+The law that they keep, for every chain and for the node: received + emitted = sent + dropped + in flight.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStatistics:
+    """One stage of a chain. `counters` are the guest's own, summed over all clients, those that left included."""
+
+    name: str
+    handled: int
+    bursts: int
+    ready: int
+    created: int
+    recycled: int
+    made_on_path: int
+    exhausted: int
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainStatistics:
+    """One chain. `live` and `peak` count FWPs bound to clients; activations are new clients (or flows).
+
+    An activation lasts from the first message's look-up in the flow table to its handler's call, nanoseconds.
+    """
+
+    name: str
+    received: int
+    emitted: int
+    emit_refused: int
+    sent: int
+    in_flight: int
+    dropped: dict[str, int]
+    kills: dict[str, int]
+    activations: int
+    activation_p50_ns: float
+    activation_p99_ns: float
+    activation_max_ns: float
+    live: int
+    peak: int
+    evicted: int
+    expired: int
+    stages: tuple[StageStatistics, ...]
+
+    @property
+    def balance(self) -> int:
+        """Messages that cannot be accounted for; anything but 0 is a defect."""
+        return self.received + self.emitted - self.sent - sum(self.dropped.values()) - self.in_flight
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortStatistics:
+    """One port. `queued` packets were accepted for sending and are not sent yet; `problem` is for the user."""
+
+    name: str
+    kind: str
+    received: int
+    received_bytes: int
+    sent: int
+    sent_bytes: int
+    send_dropped: int
+    receive_overrun: int
+    queued: int
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeStatistics:
+    """The whole node. `dropped` are messages for which no chain was found; chains count their own."""
+
+    elapsed_ns: int
+    iterations: int
+    received: int
+    in_flight: int
+    flows: int
+    dropped: dict[str, int]
+    chains: tuple[ChainStatistics, ...]
+    ports: tuple[PortStatistics, ...]
+
+    @property
+    def sent(self) -> int:
+        return sum(chain.sent for chain in self.chains)
+
+    @property
+    def balance(self) -> int:
+        """Messages that cannot be accounted for; anything but 0 is a defect."""
+        emitted = sum(chain.emitted for chain in self.chains)
+        dropped = sum(self.dropped.values()) + sum(sum(chain.dropped.values()) for chain in self.chains)
+        return self.received + emitted - self.sent - dropped - self.in_flight
+
+    def chain(self, name: str) -> ChainStatistics:
+        """The statistics of one chain; KeyError when there is none of that name."""
+        return _named(self.chains, name)
+
+    def port(self, name: str) -> PortStatistics:
+        """The statistics of one port; KeyError when there is none of that name."""
+        return _named(self.ports, name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All numbers as plain JSON values."""
+        return {**asdict(self), "sent": self.sent, "balance": self.balance}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientStatistics:
+    """One client of a chain. `address` is its IP address, or its Ethernet address for traffic that is not IP.
+
+    `counters[stage]` are the guest's own counters in this client's FWP; empty where the stage has none now.
+    """
+
+    address: str
+    vlan: int | None
+    idle_ns: int
+    in_flight: int
+    flows: int
+    blocked: bool
+    counters: dict[str, dict[str, int]]
+
+
+def _named(records: tuple[Any, ...], name: str) -> Any:
+    for record in records:
+        if record.name == name:
+            return record
+    raise KeyError(name)
+
+
+def node_statistics(snapshot: dict[str, Any], kinds: dict[str, str]) -> NodeStatistics:
+    """Records from the kernel's snapshot; `kinds` are the ports' kinds by name."""
+    chains = (
+        ChainStatistics(**{**chain, "stages": tuple(StageStatistics(**stage) for stage in chain["stages"])})
+        for chain in snapshot["chains"]
+    )
+    ports = (PortStatistics(kind=kinds[port["name"]], **port) for port in snapshot["ports"])
+    return NodeStatistics(**{**snapshot, "chains": tuple(chains), "ports": tuple(ports)})
+
+
+def client_statistics(raw: dict[str, Any], stages: list[tuple[str, list[str]]]) -> ClientStatistics:
+    """A record from the kernel's snapshot of a client; `stages` are names and the names of their guests' counters."""
+    counters = {
+        name: dict(zip(names, values, strict=False))
+        for (name, names), values in zip(stages, raw["counters"], strict=True)
+    }
+    return ClientStatistics(
+        address=_address(raw["address"], raw["is_ip"]),
+        vlan=(raw["vlan"] & 0xFFFF) - 1 if raw["vlan"] else None,
+        idle_ns=raw["idle_ns"],
+        in_flight=raw["in_flight"],
+        flows=raw["flows"],
+        blocked=raw["blocked"],
+        counters=counters,
+    )
+
+
+def _address(raw: bytes, is_ip: bool) -> str:
+    if not any(raw):
+        return "*"
+    if not is_ip:
+        return raw[:6].hex(":")
+    address = ipaddress.IPv6Address(raw)
+    return str(address.ipv4_mapped or address)
