@@ -23,7 +23,7 @@ _COUNTER = struct.Struct("<24sQ")
 _ENGINE = wasmtime.Engine()
 
 
-class GuestRefused(Exception):
+class GuestRefusedError(Exception):
     """The guest's init failed; the text is the reason that it gave."""
 
 
@@ -51,7 +51,7 @@ def compile_appliance(name: str) -> wasmtime.Module:
 
 
 class Guest:
-    """One instance of a guest, started with a configuration. Raises GuestRefused when its init fails."""
+    """One instance of a guest, started with a configuration. Raises GuestRefusedError when its init fails."""
 
     def __init__(self, module: wasmtime.Module, config: bytes = b"") -> None:
         self._store = wasmtime.Store(_ENGINE)
@@ -90,7 +90,7 @@ class Guest:
             self._call("edgeos_start", address, len(config))
         except wasmtime.Trap as trap:
             self._read_layout()
-            raise GuestRefused(self.read(self._error, self._error_len).decode("ascii")) from trap
+            raise GuestRefusedError(self.read(self._error, self._error_len).decode("ascii")) from trap
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes of the guest's memory."""

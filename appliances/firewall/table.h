@@ -42,13 +42,16 @@ struct table {
     static _Alignas(64) struct table_entry name##_entries[(count) * TABLE_WAYS];                             \
     static struct table name = {name##_sets, name##_entries, (count), 0}
 
-/* A sum of products with odd constants, whose high half then depends on every bit of the key. */
+/* A sum of products, mixed until addresses and ports in sequence fill all sets alike. */
 static inline uint64_t table_hash(const struct table_key *k) {
     uint64_t h = k->near.high * 0x9e3779b97f4a7c15 + k->near.low * 0xc2b2ae3d27d4eb4f +
                  k->far.high * 0x165667b19e3779f9 + k->far.low * 0xd6e8feb86659fd93 +
                  k->what * 0xff51afd7ed558ccd + k->where * 0xa0761d6478bd642f;
     h ^= h >> 32;
-    return h * 0xc4ceb9fe1a85ec53;
+    h *= 0xc4ceb9fe1a85ec53;
+    h ^= h >> 29;
+    h *= 0x9fb21c651e98df25;
+    return h ^ h >> 32;
 }
 
 static inline bool table_key_equal(const struct table_key *a, const struct table_key *b) {
@@ -57,7 +60,7 @@ static inline bool table_key_equal(const struct table_key *a, const struct table
 }
 
 static inline struct table_way *table_set(const struct table *t, uint64_t hash) {
-    return t->sets[(hash >> 32) & (t->set_count - 1)];
+    return t->sets[hash & (t->set_count - 1)];
 }
 
 static inline struct table_entry *table_find(const struct table *t, const struct table_key *key, uint64_t hash) {

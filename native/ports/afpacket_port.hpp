@@ -3,8 +3,8 @@
 //
 // Manual: the interface must exist and be up, and should have no addresses, because the kernel's own stack sees the
 // same packets. Frames carry virtio headers, so that TCP with default offloads passes; VLAN tags, which the kernel
-// takes out, are put back. Owner: the worker's data-plane thread. receive_overrun counts what did not fit the socket's buffer
-// or could not be described by a virtio header. Needs CAP_NET_RAW.
+// takes out, are put back. Owner: the worker's data-plane thread. receive_overrun counts what did not fit the socket's
+// buffer or could not be described by a virtio header. Needs CAP_NET_RAW.
 #pragma once
 
 #include <linux/if_packet.h>

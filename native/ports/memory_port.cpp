@@ -77,23 +77,23 @@ uint32_t MemoryPort::receive_loop(Packet* out, uint32_t max) {
 }
 
 bool MemoryPort::send(const uint8_t* data, uint32_t len, uint64_t time_ns) {
-  if (options_.sink) {
-    if (!send_to_sink(data, len)) return false;
-  } else {
-    MemoryPacket packet{{data, data + len}, time_ns};
-    const std::lock_guard lock(mutex_);
-    if (sent_.size() >= options_.capacity) return false;
-    sent_.push_back(std::move(packet));
-  }
-  counters_.sent++;
+  if (!sink_) return send_to_queue(data, len, time_ns);
+  if (len > kSinkSlotBytes) return false;
+  uint8_t* slot = sink_.get() + counters_.sent++ % kSinkSlots * kSinkSlotBytes;
   counters_.sent_bytes += len;
+  size_t bytes = len;
+  asm("" : "+r"(bytes));  // hides the bound: GCC would make `rep movs` of the copy, which takes 15 ns to start
+  if (bytes > 0) std::memcpy(slot, data, bytes);
   return true;
 }
 
-bool MemoryPort::send_to_sink(const uint8_t* data, uint32_t len) {
-  if (len > kSinkSlotBytes) return false;
-  if (len > 0) std::memcpy(sink_.get() + size_t{sink_next_} * kSinkSlotBytes, data, len);
-  sink_next_ = (sink_next_ + 1) % kSinkSlots;
+bool MemoryPort::send_to_queue(const uint8_t* data, uint32_t len, uint64_t time_ns) {
+  MemoryPacket packet{{data, data + len}, time_ns};
+  const std::lock_guard lock(mutex_);
+  if (sent_.size() >= options_.capacity) return false;
+  sent_.push_back(std::move(packet));
+  counters_.sent++;
+  counters_.sent_bytes += len;
   return true;
 }
 

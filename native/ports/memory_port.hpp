@@ -46,13 +46,15 @@ class MemoryPort final : public Port {
   void flush() override {}
   int wait_fd() const override { return options_.loop.empty() ? wake_.get() : -1; }
   bool lossless() const override { return options_.lossless; }
-  bool exhausted() const override { return options_.loop_limit != 0 && looped_ == options_.loop_limit; }
+  bool exhausted() const override {
+    return options_.loop.empty() ? options_.sink : options_.loop_limit != 0 && looped_ == options_.loop_limit;
+  }
 
  private:
   static constexpr uint32_t kSinkSlots = 64, kSinkSlotBytes = 2112;  // in the L2 cache, not in one set of it
 
   uint32_t receive_loop(Packet* out, uint32_t max);
-  bool send_to_sink(const uint8_t* data, uint32_t len);
+  bool send_to_queue(const uint8_t* data, uint32_t len, uint64_t time_ns);
 
   MemoryPortOptions options_;
   Descriptor wake_;  // readable while injected_ is not empty
@@ -67,7 +69,6 @@ class MemoryPort final : public Port {
   size_t loop_next_ = 0;
   uint64_t looped_ = 0;
   std::unique_ptr<uint8_t[]> sink_;
-  uint32_t sink_next_ = 0;
 };
 
 }  // namespace edgeos

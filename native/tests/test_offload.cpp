@@ -39,7 +39,8 @@ uint16_t slow_sum(const Bytes& bytes, size_t from, uint32_t start = 0) {
 }
 
 uint32_t slow_pseudo(const Bytes& frame, size_t addresses, size_t bytes, uint8_t protocol, size_t l4) {
-  return slow_sum(range_of(frame, addresses, addresses + bytes), 0) + uint32_t{protocol} + static_cast<uint32_t>(frame.size() - l4);
+  const uint32_t l4_len = static_cast<uint32_t>(frame.size() - l4);
+  return slow_sum(range_of(frame, addresses, addresses + bytes), 0) + uint32_t{protocol} + l4_len;
 }
 
 struct Shape {
@@ -63,7 +64,8 @@ SuperFrame make(const Shape& shape) {
   f.resize(made.payload + shape.payload);
   const uint8_t protocol = shape.udp ? 17 : 6;
   for (size_t i = 0; i < 12; i++) f[i] = static_cast<uint8_t>(0x10 + i);
-  for (uint32_t i = 0; i < shape.vlan_tags; i++) put(f, 12 + 4 * i, 4, i + 1 < shape.vlan_tags ? 0x88a80007 : 0x81000064);
+  for (uint32_t i = 0; i < shape.vlan_tags; i++)
+    put(f, 12 + 4 * i, 4, i + 1 < shape.vlan_tags ? 0x88a80007 : 0x81000064);
   put(f, made.ip - 2, 2, shape.ipv6 ? 0x86dd : 0x0800);
   const uint32_t ip_len = static_cast<uint32_t>(f.size() - made.ip);
   if (shape.ipv6) {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+TICK_SECONDS = 0.5
 WIDTH_WITHOUT_TERMINAL = 140  # columns; wide enough for every table of the summary
 
 
@@ -127,7 +129,8 @@ def up(
     from edgeos.node import Node  # noqa: PLC0415  (`check` and `--help` start without the kernel)
 
     try:
-        with Node.from_manifest(settings) as node:
+        with Node.from_manifest(settings, progress=None if quiet else _print_progress) as node:
+            node.start()
             statistics = _run(node, duration, quiet)
     except KeyboardInterrupt:  # before the node ran, or a second one while it was closing
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -191,26 +194,33 @@ def build(
         stack=_size_option("--stack", stack),
         slots=slots,
         slot_size=None if slot_size is None else _size_option("--slot-size", slot_size),
-        progress=lambda line: print(printable(line), file=sys.stderr),
+        progress=_print_progress,
     )
     print(f"{printable(str(output))}: {len(module):,} bytes")
 
 
 def _run(node: Node, duration: float | None, quiet: bool) -> NodeStatistics:
-    """Runs the node until it ends or is interrupted, both with its statistics."""
+    """Waits until the started node is at its end, its time is over, or it is interrupted; then stops it.
+
+    Not `Node.run`: an interrupt while the node is being made is another thing than one of a running node.
+    """
     console = _console()
-    on_tick: Callable[[NodeStatistics], None] | None
     live = console.is_terminal and not quiet
-    with LiveReport(console) if live else nullcontext() as on_tick:
-        try:
-            return node.run(duration=duration, on_tick=on_tick)
-        except KeyboardInterrupt:
-            return node.statistics()
+    end = math.inf if duration is None else time.monotonic() + duration
+    with LiveReport(console) if live else nullcontext() as report, suppress(KeyboardInterrupt):
+        while not node.wait(max(0.0, min(TICK_SECONDS, end - time.monotonic()))) and time.monotonic() < end:
+            if report is not None:
+                report(node.statistics(guest_counters=False))
+    return node.stop()
 
 
 def _console(stderr: bool = False) -> Console:
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+
+
+def _print_progress(line: str) -> None:
+    print(printable(line), file=sys.stderr)
 
 
 def _print_warnings(warnings: list[str]) -> None:

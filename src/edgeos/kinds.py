@@ -226,6 +226,7 @@ class InputFile(Kind):
     def check(self, value: object) -> None:
         if not isinstance(value, Path):
             raise BadValueError(shown(value), "a pathlib.Path")
+        _check_encoding(value, shown(str(value)))
         self._check_file(value, shown(str(value)))
 
     def _check_file(self, path: Path, found: str) -> None:
@@ -325,9 +326,18 @@ class Appliance(Kind):
 def _path(raw: object, folder: Path, allowed: str) -> Path:
     if not isinstance(raw, str) or not raw:
         raise BadValueError(shown(raw), allowed)
-    if "\0" in raw or len(raw.encode("utf-8", "surrogatepass")) > PATH_BYTES_MAX:
-        raise BadValueError(shown(raw), f"a path of at most {PATH_BYTES_MAX} bytes, without NUL")
-    return folder / raw
+    path = folder / raw
+    _check_encoding(path, shown(raw))
+    return path
+
+
+def _check_encoding(path: Path, found: str) -> None:
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise BadValueError(found, "a path in Unicode") from None
+    if b"\0" in encoded or len(encoded) > PATH_BYTES_MAX:
+        raise BadValueError(found, f"a path of at most {PATH_BYTES_MAX} bytes, without NUL")
 
 
 def _nearest_file(path: Path) -> str:

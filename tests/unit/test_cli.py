@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -155,30 +156,40 @@ def test_live_report_on_a_terminal() -> None:
 
 
 class PlayedNode:
-    """Stands for edgeos.node.Node; `act` is what its run does."""
+    """Stands for edgeos.node.Node; `opening` is what its start does, `act` what happens while it is waited for."""
 
-    act: Callable[[], Node] = Node
     opening: Callable[[], None] = staticmethod(lambda: None)
-    asked: dict[str, Any]
+    act: Callable[[], bool] = staticmethod(lambda: True)
+    calls: list[str]
 
     @classmethod
-    def from_manifest(cls, manifest: Manifest) -> Self:
+    def from_manifest(cls, manifest: Manifest, *, progress: Callable[[str], None] | None) -> Self:
         assert manifest.chains[0].name == "edge"
-        cls.opening()
+        cls.calls = ["made, quiet" if progress is None else "made"]
         return cls()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        return None
+        self.calls.append("closed")
 
-    def run(self, **asked: Any) -> Any:
-        type(self).asked = asked
+    def start(self) -> None:
+        self.calls.append("started")
+        type(self).opening()
+
+    def wait(self, timeout: float) -> bool:
+        assert 0 <= timeout <= 1
+        self.calls.append("waited")
+        time.sleep(timeout / 10)
         return type(self).act()
 
-    def statistics(self) -> Node:
-        return Node(received=42)
+    def statistics(self, *, guest_counters: bool) -> Node:
+        raise AssertionError("no live table without a terminal")
+
+    def stop(self) -> Node:
+        self.calls.append("stopped")
+        return Node()
 
 
 @pytest.fixture(autouse=True)
@@ -256,10 +267,18 @@ def test_keys() -> None:
 
 
 def test_up_prints_the_summary(node: type[PlayedNode]) -> None:
-    result = run("up", "edge.toml", "--duration", "2.5")
+    result = run("up", "edge.toml")
     assert result.exit_code == 0, result.output
     assert "received 1,007 + emitted 5 = sent 901" in result.stdout
-    assert node.asked == {"duration": 2.5, "on_tick": None}, "no live table without a terminal"
+    assert node.calls == ["made", "started", "waited", "stopped", "closed"]
+
+
+def test_up_ends_when_its_time_is_over(node: type[PlayedNode]) -> None:
+    node.act = staticmethod(lambda: False)
+    assert run("up", "edge.toml", "--duration", "0.1", "--quiet").exit_code == 0
+    assert node.calls[0] == "made, quiet"
+    assert node.calls[-2:] == ["stopped", "closed"]
+    assert node.calls.count("waited") > 1
 
 
 def test_up_writes_json(node: type[PlayedNode]) -> None:
@@ -292,25 +311,26 @@ def test_interrupted_while_running_ends_clean(node: type[PlayedNode]) -> None:
     node.act = raiser(KeyboardInterrupt())
     result = run("up", "edge.toml", "--json", "result.json")
     assert result.exit_code == 0
-    assert "received 42 + " in result.stdout
-    assert json.loads(Path("result.json").read_text())["received"] == 42
+    assert "received 1,007 + " in result.stdout
+    assert json.loads(Path("result.json").read_text())["received"] == 1007
 
 
 def test_interrupted_before_it_runs(node: type[PlayedNode]) -> None:
     node.opening = raiser(KeyboardInterrupt())
     result = run("up", "edge.toml")
     assert (result.exit_code, result.stdout) == (130, "")
+    assert node.calls == ["made", "started", "closed"]
 
 
 def test_terminated_while_running_ends_clean(node: type[PlayedNode]) -> None:
-    def terminate() -> Node:
+    def terminate() -> bool:
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("went on after SIGTERM")
 
     node.act = staticmethod(terminate)
     result = run("up", "edge.toml")
     assert result.exit_code == 0, result.output
-    assert "received 42 + " in result.stdout
+    assert "received 1,007 + " in result.stdout
 
 
 @pytest.mark.parametrize(

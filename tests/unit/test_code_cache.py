@@ -91,11 +91,6 @@ def make_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-def make_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 @pytest.mark.parametrize(
     "damage",
     [

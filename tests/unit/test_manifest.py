@@ -589,6 +589,15 @@ def memory_node(**changes: Any) -> Manifest:
             'settings: template.t.source: found "gone.c", which does not exist',
         ),
         (
+            {
+                "ports": (
+                    PortSettings(name="a", kind="memory"),
+                    PortSettings(name="b", kind="pcap", write=Path("\ud800")),
+                )
+            },
+            'settings: port.b.write: found "\\ud800"; allowed: a path in Unicode',
+        ),
+        (
             {"templates": (TemplateSettings(name="t", appliance="bridge"),) * 2},
             "settings: template.t: found 2 of this name; allowed: one",
         ),
