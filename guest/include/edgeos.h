@@ -128,8 +128,24 @@ static inline uint32_t edgeos_new_pages(size_t len) {
     return page == (size_t)-1 ? 0 : (uint32_t)(page * 65536);
 }
 
-/* Address of the layout; the first call of the host, once. The slots lie behind everything else, so that the pages that
- * every message needs (stack, messages, verdicts, the guest's own variables) stay close together at the start. */
+/* Where the slots lie: behind everything else, so that the pages that every message needs (stack, messages, verdicts, the
+ * guest's own variables, the first slots) stay close together at the start, where clearing them is cheap. `edgeos build`
+ * links an allocator that takes new pages only, so the rest of the last page is free (EDGEOS_SLOTS_AFTER_DATA); with another
+ * toolchain, whose allocator may use it, the slots start on a page of their own. */
+static inline uint32_t edgeos_slots_address(void) {
+    const size_t size = (size_t)EDGEOS_SLOTS * EDGEOS_SLOT_STRIDE;
+#ifdef EDGEOS_SLOTS_AFTER_DATA
+    extern uint8_t __heap_base[];
+    const size_t start = ((size_t)(uintptr_t)__heap_base + 63) / 64 * 64;
+    const size_t have = __builtin_wasm_memory_size(0) * 65536;
+    if (start + size > have && edgeos_new_pages(start + size - have) == 0) return 0;
+    return (uint32_t)start;
+#else
+    return edgeos_new_pages(size);
+#endif
+}
+
+/* Address of the layout; the first call of the host, once. */
 __attribute__((weak, export_name("edgeos_layout_v1"))) uint32_t edgeos_layout_v1(void) {
     struct edgeos_layout *l = &edgeos_the_layout;
     l->version = 1;
@@ -138,7 +154,7 @@ __attribute__((weak, export_name("edgeos_layout_v1"))) uint32_t edgeos_layout_v1
     l->slot_stride = EDGEOS_SLOT_STRIDE;
     l->messages = (uint32_t)(uintptr_t)edgeos_messages;
     l->verdicts = (uint32_t)(uintptr_t)edgeos_verdicts;
-    l->data = edgeos_new_pages((size_t)EDGEOS_SLOTS * EDGEOS_SLOT_STRIDE);
+    l->data = edgeos_slots_address();
     l->counters = (uint32_t)(uintptr_t)__start_edgeos_counters;
     l->counter_count = (uint32_t)(__stop_edgeos_counters - __start_edgeos_counters);
     return (uint32_t)(uintptr_t)l;

@@ -92,7 +92,7 @@ nb::dict chain_dict(const ChainSnapshot& s) {
   d["emitted"] = c.emitted;
   d["emit_refused"] = c.emit_refused;
   d["sent"] = c.sent;
-  d["in_flight"] = c.in_flight;
+  d["in_flight"] = s.in_flight;
   d["dropped"] = named(kDropNames, c.dropped);
   d["kills"] = named(kKillNames, c.kills);
   d["activations"] = c.activations;
@@ -139,10 +139,10 @@ nb::dict snapshot_dict(const Snapshot& s) {
 
 nb::dict client_dict(const ClientSnapshot& s) {
   nb::dict d;
-  d["address"] = nb::bytes(s.owner.a.data(), s.owner.a.size());
-  d["peer"] = nb::bytes(s.owner.b.data(), s.owner.b.size());
-  d["is_ip"] = s.owner.ethertype == 0;
-  d["vlan"] = s.owner.vlan;
+  const auto address = s.owner.a.bytes();
+  d["address"] = nb::bytes(address.data(), address.size());
+  d["is_ip"] = s.owner.ethertype() == 0;
+  d["vlan"] = s.owner.vlan();
   d["idle_ns"] = s.idle_ns;
   d["in_flight"] = s.in_flight;
   d["flows"] = s.flows;

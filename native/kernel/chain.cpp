@@ -33,6 +33,7 @@ bool Chain::bind(ChainInstance& instance, uint64_t now_ns) {
     }
   }
   link_at_back(instance, now_ns);
+  instances_++;
   counters.activations++;
   return true;
 }
@@ -73,6 +74,7 @@ void Chain::unbind(ChainInstance& instance) {
     retire(*fwp);
   }
   unlink(instance);
+  instances_--;
 }
 
 void Chain::unlink(ChainInstance& instance) {

@@ -72,7 +72,6 @@ struct ChainCounters {
   uint64_t emitted = 0;
   uint64_t emit_refused = 0;
   uint64_t sent = 0;
-  uint64_t in_flight = 0;
   uint64_t activations = 0;
   uint64_t evicted = 0;
   uint64_t expired = 0;
@@ -98,7 +97,7 @@ struct ChainInstance {
   ChainInstance* more_idle = nullptr;  // neighbours in the chain's order of use
   ChainInstance* less_idle = nullptr;
   bool blocked = false;
-  FlowKey owner;
+  FlowKey owner{};
   std::array<Fwp*, kStagesMax> fwps{};
 };
 
@@ -107,7 +106,8 @@ class Chain {
   explicit Chain(ChainSpec spec);
 
   const ChainSpec& spec() const { return spec_; }
-  bool at_limit() const { return counters.live + spec_.stages.size() > spec_.max_fwps; }
+  // The place of an FWP that was killed stays its client's, so instances count and not live FWPs.
+  bool at_limit() const { return (instances_ + 1) * spec_.stages.size() > spec_.max_fwps; }
   // Messages from ports that an instance may hold; as many again are kept for what its guests emit.
   uint32_t entry_credit() const { return credit_ / 2; }
   bool has_entry_room(const ChainInstance& i) const {
@@ -138,12 +138,10 @@ class Chain {
   void drop(ChainInstance& instance, Drop reason, uint32_t messages = 1) {
     counters.dropped[size_t(reason)] += messages;
     instance.in_flight -= messages;
-    counters.in_flight -= messages;
   }
-  void finish_sent(ChainInstance& instance) {
-    counters.sent++;
-    instance.in_flight--;
-    counters.in_flight--;
+  void finish_sent(ChainInstance& instance, uint32_t messages) {
+    counters.sent += messages;
+    instance.in_flight -= messages;
   }
 
   ChainCounters counters;
@@ -160,6 +158,7 @@ class Chain {
 
   ChainSpec spec_;
   uint32_t credit_;
+  uint64_t instances_ = 0;
   uint64_t touch_grain_ns_;
   ChainInstance* most_idle_ = nullptr;
   ChainInstance* least_idle_ = nullptr;

@@ -6,6 +6,7 @@ namespace edgeos {
 namespace {
 
 constexpr uint32_t kExpireAtOnce = 64;   // instances ended in one call, so that a mass leave does not hold up traffic
+constexpr uint64_t kKindMask = 0xffull << 40;
 constexpr uint32_t kEvictLooks = 16;     // longest idle instances looked at for one without messages
 
 }  // namespace
@@ -51,21 +52,20 @@ bool Dispatcher::receive_from(uint16_t port) {
     pending_ += burst.count;
   }
   if (burst.count == burst.next) return false;
-  ParsedPacket parsed[kBurst];
-  uint64_t hashes[kBurst];
-  bool valid[kBurst];
+  Found found[kBurst];
   for (uint32_t i = burst.next; i < burst.count; i++) {
     const Packet& packet = burst.packets[i];
-    valid[i] = parse_packet(packet.data, packet.len, domains_[port], parsed[i]);
-    hashes[i] = table_.hash(parsed[i].key);
-    table_.prefetch(hashes[i]);
+    Found& f = found[i];
+    f.valid = parse_key(packet.data, packet.len, domains_[port], f.key, f.first_fragment);
+    f.hash = table_.hash(f.key);
+    table_.prefetch(f.hash);
   }
   const uint32_t before = burst.next;
   for (; burst.next < burst.count; burst.next++) {
-    const uint32_t i = burst.next;
-    if (!valid[i]) {
+    const Found& f = found[burst.next];
+    if (!f.valid) {
       count(Drop::malformed);
-    } else if (dispatch(port, burst.packets[i], parsed[i], hashes[i]) == Outcome::wait) {
+    } else if (dispatch(port, burst.packets[burst.next], f) == Outcome::wait) {
       break;
     }
     pending_--;
@@ -73,25 +73,24 @@ bool Dispatcher::receive_from(uint16_t port) {
   return burst.next != before;
 }
 
-Dispatcher::Outcome Dispatcher::dispatch(uint16_t port, const Packet& packet, const ParsedPacket& parsed, uint64_t hash) {
-  uint32_t entry = table_.find(parsed.key, hash);
+Dispatcher::Outcome Dispatcher::dispatch(uint16_t port, const Packet& packet, const Found& found) {
+  uint32_t entry = table_.find(found.key, found.hash);
   if (entry == kNoEntry) {
     Drop why = Drop::fragment_orphan;
-    if (parsed.later_fragment) {
-      if (!hold(port, packet, parsed.key)) count(why);
+    if (found.key.kind() != KeyKind::fragment) {
+      entry = bind(port, packet, found.hash, why);
+    } else if (hold(port, packet, found.key)) {
       return Outcome::done;
     }
-    entry = bind(port, parsed, hash, why);
     if (entry == kNoEntry) {
       count(why);
       return Outcome::done;
     }
   }
-  const uint32_t instance = table_[entry].instance;
+  ChainInstance& instance = *instances_[table_[entry].instance];
   const uint32_t flow = table_[entry].flow;
-  const Outcome outcome = admit(port, packet, *instances_[instance], flow);
-  if (outcome == Outcome::done && parsed.fragment && !parsed.later_fragment)
-    remember_fragments(parsed, *instances_[instance], flow);
+  const Outcome outcome = admit(port, packet, instance, flow);
+  if (found.first_fragment && outcome == Outcome::done) remember_fragments(port, packet, instance, flow);
   return outcome;
 }
 
@@ -105,7 +104,6 @@ Dispatcher::Outcome Dispatcher::admit(uint16_t port, const Packet& packet, Chain
   const bool room = chain.has_entry_room(instance);
   if (!room && ports_[port]->lossless()) return Outcome::wait;
   chain.counters.received++;
-  chain.counters.in_flight++;
   instance.in_flight++;
   const auto refuse = [&](Drop reason) {
     chain.drop(instance, reason);
@@ -117,12 +115,14 @@ Dispatcher::Outcome Dispatcher::admit(uint16_t port, const Packet& packet, Chain
   Fwp* fwp = chain.fwp(instance, in.stage);
   if (fwp == nullptr) return refuse(Drop::no_fwp);
   if (packet.len > fwp->slot_size) return refuse(Drop::oversize);
-  mma_.copy_in(*fwp, packet.data, packet.len, MessageMeta{packet.time_ns, flow, 0, in.direction, in.in_port, 0});
+  mma_.copy_in(*fwp, packet.data, packet.len, MessageMeta::make(packet.time_ns, flow, 0, in.direction, in.in_port));
   return Outcome::done;
 }
 
-uint32_t Dispatcher::bind(uint16_t port, const ParsedPacket& parsed, uint64_t hash, Drop& why) {
-  const uint64_t started_ns = clock_.now_ns();
+uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why) {
+  const uint64_t started_ns = monotonic_ns();
+  ParsedPacket parsed;
+  parse_packet(packet.data, packet.len, domains_[port], parsed);
   // In a chain that this port only leads out of, packets travel towards the client, and rules see them the other way round.
   for (const Rule& rule : rules_) {
     Chain* chain = rule.action >= 0 ? chains_[static_cast<size_t>(rule.action)].get() : nullptr;
@@ -133,23 +133,24 @@ uint32_t Dispatcher::bind(uint16_t port, const ParsedPacket& parsed, uint64_t ha
     why = Drop::rule;
     if (chain == nullptr) return kNoEntry;
     const uint32_t owner = find_or_activate(*chain, owner_key(*chain, view), started_ns, why);
-    return owner == kNoEntry ? kNoEntry : add_flow(parsed.key, hash, owner);
+    // The flow that an ICMP error quotes may be another client's: it is not bound on this one's word.
+    return owner == kNoEntry || parsed.quoted ? owner : add_flow(parsed.key, hash, owner);
   }
   why = Drop::no_rule;
   return kNoEntry;
 }
 
 FlowKey Dispatcher::owner_key(const Chain& chain, const FlowView& view) const {
-  FlowKey key;
-  if (chain.spec().isolation == Isolation::flow) key = view.packet.key;
-  if (chain.spec().isolation == Isolation::client) {
+  FlowKey key{};
+  const Isolation isolation = chain.spec().isolation;
+  if (isolation == Isolation::flow) key = view.packet.key;
+  if (isolation == Isolation::client) {
     key.a = view.client();
-    key.vlan = view.packet.key.vlan;
-    key.ethertype = view.packet.ip_version == 0;  // keeps Ethernet addresses apart from IP addresses
+    // The ethertype keeps Ethernet addresses apart from IP addresses.
+    key.set_transport(0, 0, 0, KeyKind::owner, view.packet.ip_version == 0);
   }
-  key.kind = KeyKind::owner;
-  key.chain = chain.spec().number;
-  key.domain = chain.spec().domain;
+  key.transport = (key.transport & ~kKindMask) | uint64_t(KeyKind::owner) << 40;
+  key.set_scope(isolation == Isolation::shared ? 0 : view.packet.key.vlan(), chain.spec().domain, chain.spec().number);
   return key;
 }
 
@@ -196,12 +197,14 @@ uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_
   return entry;
 }
 
-void Dispatcher::remember_fragments(const ParsedPacket& parsed, ChainInstance& instance, uint32_t flow) {
+void Dispatcher::remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow) {
+  ParsedPacket parsed;
+  parse_packet(first.data, first.len, domains_[port], parsed);
   const FlowKey key = fragment_key(parsed);
   const uint64_t hash = table_.hash(key);
   if (table_.find(key, hash) == kNoEntry) {
     const uint32_t entry = add_flow(key, hash, table_.find(instance.owner, table_.hash(instance.owner)));
-    if (table_[entry].key.kind != KeyKind::fragment) return;  // no room: the later ones will be orphans
+    if (table_[entry].key.kind() != KeyKind::fragment) return;  // no room: the later ones will be orphans
     table_[entry].flow = flow;
   }
   for (size_t i = 0; i < held_.size();) {

@@ -51,6 +51,12 @@ class Dispatcher {
     uint32_t count = 0;
     Packet packets[kBurst];
   };
+  struct Found {  // what is known of a packet of the burst
+    FlowKey key;
+    uint64_t hash;
+    bool valid;
+    bool first_fragment;
+  };
   struct Held {
     FlowKey key;  // of its datagram
     std::vector<uint8_t> bytes;
@@ -61,14 +67,14 @@ class Dispatcher {
   enum class Outcome : uint8_t { done, wait };
 
   bool receive_from(uint16_t port);
-  Outcome dispatch(uint16_t port, const Packet& packet, const ParsedPacket& parsed, uint64_t hash);
+  Outcome dispatch(uint16_t port, const Packet& packet, const Found& found);
   Outcome admit(uint16_t port, const Packet& packet, ChainInstance& instance, uint32_t flow);
-  uint32_t bind(uint16_t port, const ParsedPacket& parsed, uint64_t hash, Drop& why);
+  uint32_t bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why);
   FlowKey owner_key(const Chain& chain, const FlowView& view) const;
   uint32_t find_or_activate(Chain& chain, const FlowKey& key, uint64_t started_ns, Drop& why);
   bool make_room(Chain& chain);
   uint32_t add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry);
-  void remember_fragments(const ParsedPacket& parsed, ChainInstance& instance, uint32_t flow);
+  void remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow);
   bool hold(uint16_t port, const Packet& packet, const FlowKey& key);
   ChainInstance& new_instance();
   void release(ChainInstance& instance);

@@ -54,7 +54,7 @@ bool emit(Run& run, uint32_t index, int32_t port, uint32_t address, uint32_t len
   if (end > fwp.memory_size && end > fwp.refresh_memory_size()) return false;
   const uint32_t verdict = static_cast<uint32_t>(port) + 2;
   if (verdict >= kRoutes || port == kVerdictDrop) return false;
-  const uint8_t direction = fwp.meta[fwp.ring.index(index)].direction;
+  const uint8_t direction = fwp.meta[index].direction();
   if (fwp.owner->chain->spec().stages[fwp.stage].routes[direction][verdict].kind == Destination::Kind::none) return false;
   run.emissions.push_back(Emission{index, port, static_cast<uint32_t>(run.bytes.size()), len});
   run.bytes.insert(run.bytes.end(), fwp.memory + address, fwp.memory + end);

@@ -1,7 +1,6 @@
 #include "flow_table.hpp"
 
 #include <bit>
-#include <cstring>
 #include <random>
 
 namespace edgeos {
@@ -24,10 +23,9 @@ FlowTable::FlowTable(uint32_t capacity)
 }
 
 uint64_t FlowTable::hash(const FlowKey& key) const {
-  uint64_t w[6];
-  std::memcpy(w, &key, sizeof w);
-  const uint64_t x = fold(w[0] ^ seed_[0], w[1] ^ seed_[1]) ^ fold(w[2] ^ seed_[2], w[3] ^ seed_[3]) ^
-                     fold(w[4] ^ seed_[4], w[5] ^ seed_[5]);
+  const uint64_t x = fold(key.a.first ^ seed_[0], key.a.second ^ seed_[1]) ^
+                     fold(key.b.first ^ seed_[2], key.b.second ^ seed_[3]) ^
+                     fold(key.transport ^ seed_[4], key.scope ^ seed_[5]);
   return fold(x ^ seed_[1], seed_[4]);
 }
 

@@ -3,10 +3,31 @@
 // The kernel writes GuestMessage and never believes what it reads back; MessageMeta never enters a guest's memory.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace edgeos {
+
+struct MessageMeta {
+  uint64_t time_ns = 0;
+  // flow | kind << 32 | direction << 40 | in port << 48 | stages visited << 56: one word, because it is read back as a whole
+  // right after, and a store in pieces would make that wait.
+  uint64_t word = 0;
+
+  static MessageMeta make(uint64_t time_ns, uint32_t flow, uint8_t kind, uint8_t direction, uint8_t in_port) {
+    return {time_ns, flow | uint64_t{kind} << 32 | uint64_t{direction} << 40 | uint64_t{in_port} << 48};
+  }
+  MessageMeta onward(uint8_t direction, uint8_t in_port) const {
+    const uint64_t kept = (word & 0xff0000ff'ffffffff) + (uint64_t{1} << 56);
+    return {time_ns, kept | uint64_t{direction} << 40 | uint64_t{in_port} << 48};
+  }
+  uint32_t flow() const { return static_cast<uint32_t>(word); }
+  uint8_t direction() const { return static_cast<uint8_t>(word >> 40); }
+  uint8_t hops() const { return static_cast<uint8_t>(word >> 56); }
+};
+static_assert(sizeof(MessageMeta) == 16);
 
 // Mirrors edgeos_message in guest/include/edgeos.h; a test compares the two.
 struct GuestMessage {
@@ -19,18 +40,21 @@ struct GuestMessage {
   uint8_t reserved;
   uint64_t flow;
   uint64_t time_ns;
+
+  // Four whole words, each stored from a register; what lies in them is little-endian, as guests are.
+  void set(uint32_t address, uint32_t length, uint32_t room, MessageMeta meta) {
+    const uint64_t kinds = (meta.word >> 32 & 0xff) | (meta.word >> 48 & 0xff) << 8 | uint64_t{meta.direction()} << 16;
+    store(0, address | uint64_t{length} << 32);
+    store(1, room | kinds << 32);
+    store(2, meta.flow());
+    store(3, meta.time_ns);
+  }
+
+ private:
+  void store(size_t word, uint64_t value) { std::memcpy(reinterpret_cast<uint8_t*>(this) + word * 8, &value, 8); }
 };
 static_assert(sizeof(GuestMessage) == 32 && offsetof(GuestMessage, flow) == 16);
-
-struct MessageMeta {
-  uint64_t time_ns;
-  uint32_t flow;
-  uint8_t kind;
-  uint8_t direction;
-  uint8_t port;  // in port of the stage whose ring holds it
-  uint8_t hops;
-};
-static_assert(sizeof(MessageMeta) == 16);
+static_assert(std::endian::native == std::endian::little, "x86-64 and aarch64");
 
 inline constexpr uint8_t kForward = 0;
 inline constexpr uint8_t kReverse = 1;

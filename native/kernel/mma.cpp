@@ -3,16 +3,32 @@
 #include <algorithm>
 #include <cstring>
 
+// The loops below are compiled twice where that helps: copies of 32 bytes at a time need AVX2, which not every machine has.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define EDGEOS_CLONES __attribute__((target_clones("avx2", "default")))
+#else
+#define EDGEOS_CLONES
+#endif
+#define EDGEOS_INLINE __attribute__((always_inline)) inline
+
 namespace edgeos {
 namespace {
 
+// One load of a word that a guest may write.
+template <class T>
+T read_once(const T& word) {
+  return *const_cast<const volatile T*>(&word);
+}
+
 // Exactly len bytes: nothing behind a message may reach the next memory. Small messages take two overlapping copies of
 // a fixed size each, which beats a call.
-void copy_bytes(uint8_t* to, const uint8_t* from, uint32_t len) {
+EDGEOS_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, uint32_t len) {
   if (len == 64) {
     std::memcpy(to, from, 64);
-  } else if (len > 128 || len < 16) {
+  } else if (len > 128) {
     std::memcpy(to, from, len);
+  } else if (len < 16) {
+    for (uint32_t i = 0; i < len; i++) to[i] = from[i];
   } else if (len <= 32) {
     std::memcpy(to, from, 16);
     std::memcpy(to + len - 16, from + len - 16, 16);
@@ -25,14 +41,35 @@ void copy_bytes(uint8_t* to, const uint8_t* from, uint32_t len) {
   }
 }
 
+EDGEOS_INLINE void fill_slot(Fwp& fwp, uint32_t slot, const uint8_t* data, uint32_t len, MessageMeta meta) {
+  copy_bytes(fwp.slot(slot), data, len);
+  fwp.messages()[slot].set(fwp.slot_address(slot), len, fwp.slot_size, meta);
+  // Word by word: a copy of the whole would wait for the two stores that made it.
+  fwp.meta[slot].time_ns = meta.time_ns;
+  fwp.meta[slot].word = meta.word;
+}
+
+// What a guest answered for one message. Every word is read once, and checked before use.
+struct Answer {
+  const uint8_t* data;
+  uint32_t len;
+  Kill fault;
+};
+
+EDGEOS_INLINE Answer read_answer(Fwp& fwp, uint32_t slot) {
+  const GuestMessage& message = fwp.messages()[slot];
+  const uint32_t data = read_once(message.data);
+  const uint32_t len = read_once(message.len);
+  const uint64_t end = uint64_t{data} + len;
+  if (len > fwp.slot_size) return {nullptr, 0, Kill::bad_length};
+  if (end > fwp.memory_size && end > fwp.refresh_memory_size()) return {nullptr, 0, Kill::bad_pointer};
+  return {fwp.memory + data, len, Kill::none};
+}
+
 }  // namespace
 
-void Mma::copy_in(Fwp& fwp, const uint8_t* data, uint32_t len, const MessageMeta& meta) {
-  const uint32_t slot = fwp.ring.index(fwp.ring.tail++);
-  copy_bytes(fwp.slot(slot), data, len);
-  fwp.messages()[slot] = GuestMessage{fwp.slot_address(slot), len, fwp.slot_size, meta.kind, meta.port, meta.direction,
-                                      0, meta.flow, meta.time_ns};
-  fwp.meta[slot] = meta;
+void Mma::copy_in(Fwp& fwp, const uint8_t* data, uint32_t len, MessageMeta meta) {
+  fill_slot(fwp, fwp.ring.index(fwp.ring.tail++), data, len, meta);
   ready_.push(fwp);
 }
 
@@ -74,62 +111,114 @@ void Mma::finish(Run& run) {
 
 Kill Mma::collect(Run& run) {
   Fwp& fwp = *run.fwp;
+  const Source from{fwp, *fwp.owner, *fwp.owner->chain, fwp.owner->chain->spec().stages[fwp.stage]};
   auto emission = run.emissions.begin();
-  for (uint32_t slot = run.first; slot < run.first + run.count; slot++) {
-    for (; emission != run.emissions.end() && emission->index <= slot; ++emission) move_emission(fwp, run, *emission);
-    const Kill cause = move(fwp, slot);
+  const uint32_t end = run.first + run.count;
+  for (uint32_t slot = run.first; slot < end;) {
+    for (; emission != run.emissions.end() && emission->index <= slot; ++emission) move_emission(from, run, *emission);
+    const uint32_t until = emission == run.emissions.end() ? end : std::min(end, emission->index);
+    const Kill cause = move_alike(from, slot, until);
     if (cause != Kill::none) return cause;
-    fwp.ring.head++;
   }
   return Kill::none;
 }
 
-// Everything read here was written by the guest: each word is read once, into a local, and checked before use.
-Kill Mma::move(Fwp& fwp, uint32_t slot) {
-  uint32_t answer[2];  // data, len
-  int32_t verdict;
-  std::memcpy(answer, &fwp.messages()[slot], sizeof answer);
-  std::memcpy(&verdict, &fwp.verdicts()[slot], sizeof verdict);
-  const uint32_t len = answer[1];
-  const uint64_t end = uint64_t{answer[0]} + len;
-  if (len > fwp.slot_size) return Kill::bad_length;
-  if (end > fwp.memory_size && end > fwp.refresh_memory_size()) return Kill::bad_pointer;
+// Moves messages from `slot` on as long as they go the same way; they leave the ring one by one as they are dealt with.
+Kill Mma::move_alike(const Source& from, uint32_t& slot, uint32_t end) {
+  const int32_t verdict = read_once(from.fwp.verdicts()[slot]);
   const uint32_t index = static_cast<uint32_t>(verdict) + 2;
-  const MessageMeta& meta = fwp.meta[slot];
+  const uint8_t direction = from.fwp.meta[slot].direction();
   if (index >= kRoutes) return Kill::bad_port;
-  const Destination& to = fwp.owner->chain->spec().stages[fwp.stage].routes[meta.direction][index];
-  if (to.kind == Destination::Kind::none) return Kill::bad_port;
-  route(fwp, to, fwp.memory + answer[0], len, meta);
+  const Destination to = from.stage.routes[direction][index];
+  uint32_t stop = slot + 1;
+  while (stop < end && read_once(from.fwp.verdicts()[stop]) == verdict && from.fwp.meta[stop].direction() == direction) stop++;
+  switch (to.kind) {
+    case Destination::Kind::stage: return move_to_stage(from, to, slot, stop);
+    case Destination::Kind::port: return move_to_port(from, to, slot, stop);
+    case Destination::Kind::drop: return drop_by_verdict(from, slot, stop);
+    case Destination::Kind::none: break;
+  }
+  return Kill::bad_port;
+}
+
+EDGEOS_CLONES Kill Mma::move_to_stage(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
+  Fwp* next = from.chain.fwp(from.instance, to.index);
+  if (next == nullptr || next->slot_size < from.fwp.slot_size) return move_with_care(from, to, slot, stop);
+  Ring& ring = next->ring;
+  Kill cause = Kill::none;
+  uint32_t tail = ring.tail;
+  const uint32_t first = slot;
+  for (; slot < stop; slot++) {
+    const Answer answer = read_answer(from.fwp, slot);
+    const MessageMeta meta = from.fwp.meta[slot];
+    cause = answer.fault;
+    if (cause != Kill::none) break;
+    if (meta.hops() >= kHopsMax) {
+      from.chain.drop(from.instance, Drop::hop_limit);
+      continue;
+    }
+    fill_slot(*next, ring.index(tail++), answer.data, answer.len, meta.onward(to.direction, to.in_port));
+  }
+  from.fwp.ring.head += slot - first;
+  ring.tail = tail;
+  if (ring.size() > 0) ready_.push(*next);
+  return cause;
+}
+
+// The next stage cannot be had, or may find a message too large.
+Kill Mma::move_with_care(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
+  for (; slot < stop; slot++) {
+    const Answer answer = read_answer(from.fwp, slot);
+    if (answer.fault != Kill::none) return answer.fault;
+    route(from, to, answer.data, answer.len, from.fwp.meta[slot]);
+    from.fwp.ring.head++;
+  }
   return Kill::none;
 }
 
-void Mma::move_emission(Fwp& fwp, const Run& run, const Emission& e) {
-  ChainInstance& instance = *fwp.owner;
-  instance.in_flight++;
-  instance.chain->counters.in_flight++;
-  instance.chain->counters.emitted++;
-  const MessageMeta& meta = fwp.meta[e.index];
-  const uint32_t index = static_cast<uint32_t>(e.port) + 2;  // the host call has checked it
-  route(fwp, instance.chain->spec().stages[fwp.stage].routes[meta.direction][index], run.bytes.data() + e.offset, e.len,
-        meta);
+EDGEOS_CLONES Kill Mma::move_to_port(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
+  Port& port = *ports_[to.index];
+  Kill cause = Kill::none;
+  uint32_t sent = 0, refused = 0;
+  for (; slot < stop; slot++) {
+    const Answer answer = read_answer(from.fwp, slot);
+    cause = answer.fault;
+    if (cause != Kill::none) break;
+    const bool accepted = port.send(answer.data, answer.len, from.fwp.meta[slot].time_ns);
+    accepted ? sent++ : refused++;
+  }
+  from.fwp.ring.head += sent + refused;
+  from.chain.finish_sent(from.instance, sent);
+  from.chain.drop(from.instance, Drop::tx_full, refused);
+  return cause;
 }
 
-void Mma::route(Fwp& from, const Destination& to, const uint8_t* data, uint32_t len, const MessageMeta& meta) {
-  ChainInstance& instance = *from.owner;
-  Chain& chain = *instance.chain;
-  if (to.kind == Destination::Kind::stage) {
-    if (meta.hops >= kHopsMax) return chain.drop(instance, Drop::hop_limit);
-    Fwp* next = chain.fwp(instance, to.index);
-    if (next == nullptr) return chain.drop(instance, Drop::no_fwp);
-    if (len > next->slot_size) return chain.drop(instance, Drop::oversize);
-    copy_in(*next, data, len,
-            MessageMeta{meta.time_ns, meta.flow, meta.kind, to.direction, to.in_port, static_cast<uint8_t>(meta.hops + 1)});
-  } else if (to.kind == Destination::Kind::port) {
-    if (!ports_[to.index]->send(data, len, meta.time_ns)) return chain.drop(instance, Drop::tx_full);
-    chain.finish_sent(instance);
-  } else {
-    chain.drop(instance, Drop::verdict);
+Kill Mma::drop_by_verdict(const Source& from, uint32_t& slot, uint32_t stop) {
+  from.chain.drop(from.instance, Drop::verdict, stop - slot);
+  from.fwp.ring.head += stop - slot;
+  slot = stop;
+  return Kill::none;
+}
+
+void Mma::move_emission(const Source& from, const Run& run, const Emission& e) {
+  from.instance.in_flight++;
+  from.chain.counters.emitted++;
+  const MessageMeta meta = from.fwp.meta[e.index];
+  const uint32_t index = static_cast<uint32_t>(e.port) + 2;  // the host call has checked it
+  route(from, from.stage.routes[meta.direction()][index], run.bytes.data() + e.offset, e.len, meta);
+}
+
+void Mma::route(const Source& from, const Destination& to, const uint8_t* data, uint32_t len, MessageMeta meta) {
+  Chain& chain = from.chain;
+  if (to.kind == Destination::Kind::port) {
+    if (!ports_[to.index]->send(data, len, meta.time_ns)) return chain.drop(from.instance, Drop::tx_full);
+    return chain.finish_sent(from.instance, 1);
   }
+  if (meta.hops() >= kHopsMax) return chain.drop(from.instance, Drop::hop_limit);
+  Fwp* next = chain.fwp(from.instance, to.index);
+  if (next == nullptr) return chain.drop(from.instance, Drop::no_fwp);
+  if (len > next->slot_size) return chain.drop(from.instance, Drop::oversize);
+  copy_in(*next, data, len, meta.onward(to.direction, to.in_port));
 }
 
 }  // namespace edgeos

@@ -44,7 +44,7 @@ class Mma {
   Mma(const std::vector<Port*>& ports, ReadyList& ready) : ports_(ports), ready_(ready) {}
 
   // From a port into a ring that has room; len is at most the FWP's slot size.
-  void copy_in(Fwp& fwp, const uint8_t* data, uint32_t len, const MessageMeta& meta);
+  void copy_in(Fwp& fwp, const uint8_t* data, uint32_t len, MessageMeta meta);
 
   // Prepares the next burst of an FWP that has messages, and reserves credit for what the guest may emit.
   void begin(Run& run, Fwp& fwp);
@@ -53,10 +53,20 @@ class Mma {
   void finish(Run& run);
 
  private:
+  struct Source {  // where the messages of a burst come from
+    Fwp& fwp;
+    ChainInstance& instance;
+    Chain& chain;
+    const StageSpec& stage;
+  };
   Kill collect(Run& run);
-  Kill move(Fwp& fwp, uint32_t slot);
-  void move_emission(Fwp& fwp, const Run& run, const Emission& emission);
-  void route(Fwp& from, const Destination& to, const uint8_t* data, uint32_t len, const MessageMeta& meta);
+  Kill move_alike(const Source& from, uint32_t& slot, uint32_t end);
+  Kill move_to_stage(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
+  Kill move_to_port(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
+  Kill move_with_care(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
+  Kill drop_by_verdict(const Source& from, uint32_t& slot, uint32_t stop);
+  void move_emission(const Source& from, const Run& run, const Emission& emission);
+  void route(const Source& from, const Destination& to, const uint8_t* data, uint32_t len, MessageMeta meta);
 
   const std::vector<Port*>& ports_;
   ReadyList& ready_;

@@ -1,5 +1,7 @@
 #include "rule.hpp"
 
+#include <cstring>
+
 namespace edgeos {
 namespace {
 
@@ -21,7 +23,8 @@ bool ports_match(const Rule& r, const FlowView& f) {
 
 }  // namespace
 
-bool Prefix::contains(const Address& a) const {
+bool Prefix::contains(const Address& candidate) const {
+  const std::array<uint8_t, 16> a = candidate.bytes();
   const size_t whole = bits / 8u;
   if (std::memcmp(address.data(), a.data(), whole) != 0) return false;
   const unsigned rest = bits % 8u;
@@ -31,8 +34,8 @@ bool Prefix::contains(const Address& a) const {
 bool matches(const Rule& r, const FlowView& f) {
   const ParsedPacket& p = f.packet;
   const bool is_ip = p.ip_version != 0;
-  const auto vlan = static_cast<uint16_t>(p.key.vlan & 0xffff);  // id + 1 of the outer tag
-  const uint16_t ethertype = p.ip_version == 4 ? 0x0800 : p.ip_version == 6 ? 0x86dd : p.key.ethertype;
+  const auto vlan = static_cast<uint16_t>(p.key.vlan());  // id + 1 of the outer tag
+  const uint16_t ethertype = p.ip_version == 4 ? 0x0800 : p.ip_version == 6 ? 0x86dd : p.key.ethertype();
   return allows(r.ip, is_ip) && (r.ip_version == 0 || r.ip_version == p.ip_version) && allows(r.ethertype, ethertype) &&
          (!r.protocol || (is_ip && *r.protocol == p.protocol)) &&
          (!r.vlan || vlan == *r.vlan + 1) && allows(r.port, f.port) &&

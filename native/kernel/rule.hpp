@@ -4,6 +4,7 @@
 // Owner: the dispatcher. Compiled from text in Python (edgeos.match).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -13,7 +14,7 @@
 namespace edgeos {
 
 struct Prefix {
-  Address address{};
+  std::array<uint8_t, 16> address{};
   uint8_t bits = 0;  // of 128
   bool contains(const Address& a) const;
 };

@@ -75,6 +75,16 @@ void Worker::prepare() {
 }
 
 bool Worker::run_once() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (phase_ == Phase::started) throw std::runtime_error("the node runs on a thread of its own and cannot be stepped");
+    if (phase_ == Phase::stopped) throw std::runtime_error("the node has been stopped");
+    phase_ = Phase::stepped;
+  }
+  return iterate();
+}
+
+bool Worker::iterate() {
   prepare();
   iterations_++;
   const uint64_t now_ns = clock_.now_ns();
@@ -116,23 +126,17 @@ bool Worker::housekeep(bool busy) {
   return more;
 }
 
-uint64_t Worker::in_flight() const {
-  uint64_t n = dispatcher_ != nullptr ? dispatcher_->held() : 0;
-  for (const auto& chain : chains_) n += chain->counters.in_flight;
-  return n;
-}
-
 bool Worker::finished() const {
   const auto idle = [](const Port* p) { return p->queued() == 0; };
-  return dispatcher_->exhausted() && in_flight() == 0 && std::all_of(ports_.begin(), ports_.end(), idle);
+  return dispatcher_->exhausted() && dispatcher_->held() == 0 && ready_.empty() && executor_->outstanding() == 0 &&
+         std::all_of(ports_.begin(), ports_.end(), idle);
 }
 
 void Worker::start() {
   const std::lock_guard lock(mutex_);
-  if (running_) throw std::runtime_error("the worker runs already");
+  if (phase_ != Phase::set_up) throw std::runtime_error("a node starts once, and not after it was stepped or stopped");
+  phase_ = Phase::started;
   running_ = true;
-  finished_ = false;
-  stopping_ = false;
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -140,8 +144,13 @@ void Worker::stop() {
   stopping_ = true;
   wake();
   if (thread_.joinable()) thread_.join();
+  {
+    const std::lock_guard lock(mutex_);
+    phase_ = Phase::stopped;
+  }
   if (dispatcher_ == nullptr || executor_ == nullptr) return;
-  // What the executor still runs is finished; what only waits is dropped, and counted.
+  // What the executor still runs is finished, or ended by its budget; what only waits is dropped, and counted.
+  ticker_.set_busy(true);
   while (executor_->outstanding() > 0)
     if (Run* done = executor_->completed()) {
       mma_.finish(*done);
@@ -159,7 +168,7 @@ void Worker::loop() {
   std::string failure;
   try {
     while (!stopping_.load(std::memory_order_relaxed)) {
-      const bool busy = run_once();
+      const bool busy = iterate();
       if (has_commands_.load(std::memory_order_acquire)) run_commands();
       if (busy) continue;
       if (finished()) break;
@@ -250,7 +259,7 @@ std::string Worker::failure() const {
 }
 
 ChainSnapshot Worker::chain_snapshot(const Chain& chain, bool with_guest_counters) const {
-  ChainSnapshot s{chain.spec().name, chain.counters, chain.activation_ns.quantile(0.5), chain.activation_ns.quantile(0.99),
+  ChainSnapshot s{chain.spec().name, chain.counters, 0, chain.activation_ns.quantile(0.5), chain.activation_ns.quantile(0.99),
                   chain.activation_ns.max(), {}};
   for (size_t i = 0; i < chain.spec().stages.size(); i++) {
     const StageSpec& spec = chain.spec().stages[i];
@@ -269,16 +278,18 @@ Snapshot Worker::snapshot(bool with_guest_counters) {
   call([&] {
     s.elapsed_ns = started_ns_ != 0 ? clock_.now_ns() - started_ns_ : 0;
     s.iterations = iterations_;
-    s.in_flight = in_flight();
     if (dispatcher_ != nullptr) {
+      s.in_flight = dispatcher_->held();
       s.received = dispatcher_->counters().received;
       s.dropped = dispatcher_->counters().dropped;
       s.flows = dispatcher_->flows();
     }
     for (const auto& chain : chains_) s.chains.push_back(chain_snapshot(*chain, with_guest_counters));
     for (const Port* p : ports_) s.ports.push_back({p->name(), p->counters(), p->queued(), p->problem()});
-    if (!with_guest_counters || dispatcher_ == nullptr) return;
+    if (dispatcher_ == nullptr) return;
     dispatcher_->for_each_instance([&](const ChainInstance& instance) {
+      s.in_flight += instance.in_flight;
+      s.chains[instance.chain->spec().number].in_flight += instance.in_flight;
       auto& stages = s.chains[instance.chain->spec().number].stages;
       for (size_t i = 0; i < stages.size(); i++) {
         const Fwp* fwp = instance.fwps[i];

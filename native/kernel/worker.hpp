@@ -22,6 +22,7 @@
 
 namespace edgeos {
 
+enum class Phase : uint8_t { set_up, stepped, started, stopped };
 enum class Wait : uint8_t { adaptive, spin, block };
 
 struct WorkerSettings {
@@ -42,6 +43,7 @@ struct StageSnapshot {
 struct ChainSnapshot {
   std::string name;
   ChainCounters counters;
+  uint64_t in_flight = 0;
   uint64_t activation_p50_ns = 0;
   uint64_t activation_p99_ns = 0;
   uint64_t activation_max_ns = 0;
@@ -86,9 +88,10 @@ class Worker {
   void add_chain(ChainSpec spec);
   void add_rule(const Rule& rule);
 
-  // One iteration. True if there was anything to do. Only while not started.
+  // One iteration on the calling thread, always the same. True if there was anything to do. Not together with start().
   bool run_once();
 
+  // Once; throws std::runtime_error after run_once(), start() or stop().
   void start();
   // Stops the loop and its threads; what is in flight is dropped and counted. Idempotent.
   void stop();
@@ -110,11 +113,11 @@ class Worker {
   void flush_ports();
   bool housekeep(bool busy);
   bool finished() const;
+  bool iterate();
   void loop();
   void wait_for_work();
   void run_commands();
   void wake();
-  uint64_t in_flight() const;
   ChainSnapshot chain_snapshot(const Chain& chain, bool with_guest_counters) const;
 
   Engine engine_;
@@ -141,6 +144,7 @@ class Worker {
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::vector<std::function<void()>> commands_;
+  Phase phase_ = Phase::set_up;
   bool running_ = false;
   bool finished_ = false;
   std::string failure_;

@@ -6,6 +6,7 @@ Every function speaks of a whole manifest; what a single value may be is checked
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,8 +16,6 @@ from edgeos.findings import BadValueError, Findings, listed, nearest, quoted, sh
 from edgeos.graph import FORWARD, REVERSE, ChainGraph, build_graph
 from edgeos.schema import RECORDS
 from edgeos.settings import ChainSettings, Manifest, NodeSettings, PortSettings, RuleSettings, TemplateSettings
-
-NETWORK_DEVICES = Path("/sys/class/net")
 
 Record = NodeSettings | PortSettings | TemplateSettings | ChainSettings | RuleSettings
 Names = Mapping[str, Collection[str]]
@@ -63,10 +62,8 @@ def check_consistency(findings: Findings, manifest: Manifest, names: Names) -> N
 
 def missing_devices(manifest: Manifest) -> list[str]:
     """A finding for each AF_PACKET port whose network device does not exist now; a TAP device is made when opened."""
-    try:
-        devices = sorted(entry.name for entry in NETWORK_DEVICES.iterdir())
-    except OSError:
-        return []  # without sysfs only opening the port can tell
+    # Not from /sys/class/net, which shows the namespace in which it was mounted instead of the caller's.
+    devices = sorted(name for _, name in socket.if_nameindex())
     findings = Findings(manifest.path)
     for port in manifest.ports:
         if port.kind == "afpacket" and isinstance(port.device, str) and port.device not in devices:

@@ -68,7 +68,6 @@ class Node:
         self._worker: _native.Worker | None = None
         self._graphs: list[ChainGraph] = []
         self._counter_names: dict[str, list[str]] = {}
-        self._started = False
         self._closed: NodeStatistics | None = None
 
     @classmethod
@@ -113,9 +112,10 @@ class Node:
 
     def start(self) -> None:
         """Starts the data plane. Raises ManifestError, GuestError, PortError or LimitError, with nothing left open."""
-        worker = self._prepared()
-        worker.start()
-        self._started = True
+        try:
+            self._prepared().start()
+        except RuntimeError as error:
+            raise EdgeosError(str(error)) from None
 
     def run(
         self,
@@ -147,7 +147,10 @@ class Node:
 
     def run_once(self) -> bool:
         """One iteration of the data plane on this thread, for tests; True if there was anything to do."""
-        return self._prepared().run_once()
+        try:
+            return self._prepared().run_once()
+        except RuntimeError as error:
+            raise EdgeosError(str(error)) from None
 
     def statistics(self, *, guest_counters: bool = True) -> NodeStatistics:
         """The counters as they are now. Summing the guests' own takes time in proportion to the live clients."""
@@ -172,13 +175,15 @@ class Node:
 
     def stop(self) -> NodeStatistics:
         """Stops the data plane; what is still in flight is dropped and counted. Returns the final statistics."""
+        if self._closed is not None:
+            return self._closed
         worker = self._prepared()
-        before = self.statistics()  # the guests' counters, while there are guests
+        before = self.statistics(guest_counters=False)
         worker.stop()
         after = self.statistics()
+        # Stopping unbinds every FWP; how many were live is what the user wants to know.
         chains = tuple(
-            replace(chain, live=live.live, stages=live.stages)
-            for chain, live in zip(after.chains, before.chains, strict=True)
+            replace(chain, live=live.live) for chain, live in zip(after.chains, before.chains, strict=True)
         )
         self._closed = replace(after, chains=chains)
         return self._closed
@@ -197,9 +202,9 @@ class Node:
             raise EdgeosError("ports, templates, chains and rules are added before the node starts")
 
     def _prepared(self) -> _native.Worker:
+        if self._closed is not None:
+            raise EdgeosError("the node has been stopped")
         if self._worker is None:
-            if self._closed is not None:
-                raise EdgeosError("the node is closed")
             self._worker = self._make_worker()
         return self._worker
 

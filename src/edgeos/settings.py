@@ -53,7 +53,7 @@ class TemplateSettings:
     config: bytes = b""
     memory: int = 1024 * KIB
     budget_ns: int = 10 * MILLISECOND_NS
-    stack: int = 16 * KIB
+    stack: int = 8 * KIB
     slots: int = 64
     slot_size: int = 2048
     ready_low: int = 8

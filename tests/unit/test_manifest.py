@@ -62,10 +62,7 @@ chain = "edge"
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.pcap").write_bytes(b"")
     (tmp_path / "mine.c").write_text("")
-    (tmp_path / "sys").mkdir()
-    for device in ("eth0", "veth0"):
-        (tmp_path / "sys" / device).mkdir()
-    monkeypatch.setattr(consistency, "NETWORK_DEVICES", tmp_path / "sys")
+    monkeypatch.setattr(consistency.socket, "if_nameindex", lambda: [(1, "eth0"), (2, "veth0")])
     monkeypatch.setattr(Appliance, "names", staticmethod(lambda: ["bridge", "firewall", "monitor"]))
     monkeypatch.chdir(tmp_path)
 

@@ -1,0 +1,99 @@
+# Everything that is done to edgeos from a checkout; `make` lists it. The virtual environment .venv and the folder build
+# are made as needed, and made anew only when what they come from has changed.
+
+PYTHON ?= python3
+FUZZ_SECONDS ?= 20
+JOBS ?= $(shell nproc)
+
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := CMakeLists.txt $(wildcard native/kernel/* native/ports/* native/bindings/*)
+NATIVE_TESTS := $(wildcard native/tests/*)
+CMAKE = $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
+# The kernel's tests load Wasmtime's library from the wheel.
+WASMTIME = EDGEOS_WASMTIME="$$($(BIN)/python -c 'from wasmtime import _ffi; print(_ffi.filename)')"
+LOCK_FREE_TESTS := test_executor test_spsc
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build demo test pytest native check bench asan tsan fuzz clean
+
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
+	  while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+build: $(VENV)/.installed ## build the kernel and install the package, editable, in .venv
+
+demo: $(VENV)/.installed $(VENV)/.net ## ping, curl and a web server through an FWP chain for each client
+	@scripts/require ip:iproute2 ping:iputils-ping curl:curl unshare:util-linux || true
+	@$(BIN)/python -m edgeos.demo
+
+test: pytest native ## all tests: Python's and the kernel's own
+
+pytest: $(VENV)/.installed $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+native: build/native/.built
+	@$(WASMTIME) scripts/run-tests build/native
+
+check: $(VENV)/.installed $(VENV)/.dev ## linter, formatter, types
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed $(VENV)/.dev ## short runs of the benchmarks
+	$(BIN)/edgeos bench startup --quick
+	$(BIN)/edgeos bench chain --quick
+
+asan: build/asan/.built ## the kernel's tests under address and undefined behaviour sanitizers
+	@$(WASMTIME) ASAN_OPTIONS=allow_user_segv_handler=1:detect_stack_use_after_return=0 scripts/run-tests build/asan
+
+tsan: build/tsan/.built ## the lock-free parts' tests under the thread sanitizer
+	@$(WASMTIME) scripts/run-tests build/tsan $(LOCK_FREE_TESTS)
+
+fuzz: build/fuzz/.built ## each fuzzer for FUZZ_SECONDS (20); needs clang
+	@scripts/run-fuzzers build/fuzz $(FUZZ_SECONDS)
+
+clean: ## remove what was built, the virtual environment too
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
+
+# ---- The virtual environment: one stamp for each thing installed ----
+
+$(VENV)/.created:
+	@scripts/require python3-venv python3-dev g++:g++ -- $(PYTHON)
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.requirements: pyproject.toml $(VENV)/.created
+	$(BIN)/pip install --quiet cmake ninja "scikit-build-core>=0.11" "nanobind>=2.4"
+	$(BIN)/python scripts/dependencies.py | xargs -d '\n' $(BIN)/pip install --quiet
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(NATIVE) $(VENV)/.requirements
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.net: pyproject.toml $(VENV)/.requirements
+	$(BIN)/python scripts/dependencies.py net | xargs -d '\n' $(BIN)/pip install --quiet
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.requirements
+	$(BIN)/python scripts/dependencies.py dev | xargs -d '\n' $(BIN)/pip install --quiet
+	@touch $@
+
+# ---- The kernel's own programs ----
+
+build/native/.built: CMAKE_OPTIONS := -DEDGEOS_TESTS=ON
+build/asan/.built: CMAKE_OPTIONS := -DEDGEOS_TESTS=ON -DEDGEOS_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo
+build/tsan/.built: CMAKE_OPTIONS := -DEDGEOS_TESTS=ON -DEDGEOS_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
+build/fuzz/.built: CMAKE_OPTIONS := -DEDGEOS_FUZZ=ON -DEDGEOS_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+  -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
+build/fuzz/.built: $(wildcard native/fuzz/* appliances/firewall/* appliances/include/*)
+
+build/native/.built build/asan/.built build/tsan/.built build/fuzz/.built: $(NATIVE) $(NATIVE_TESTS) $(VENV)/.requirements
+	@$(CMAKE) -S . -B $(@D) $(CMAKE_OPTIONS) > /dev/null
+	@$(BIN)/cmake --build $(@D) --parallel $(JOBS)
+	@touch $@

@@ -1,0 +1,2 @@
+/* noop: the least that a process can do. */
+int main(void) { return 0; }
