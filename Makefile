@@ -93,7 +93,8 @@ build/fuzz/.built: CMAKE_OPTIONS := -DEDGEOS_FUZZ=ON -DEDGEOS_SANITIZE=address,u
   -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
 build/fuzz/.built: $(wildcard native/fuzz/* appliances/firewall/* appliances/include/*)
 
-build/native/.built build/asan/.built build/tsan/.built build/fuzz/.built: $(NATIVE) $(NATIVE_TESTS) $(VENV)/.requirements
+build/native/.built build/asan/.built build/tsan/.built: $(NATIVE_TESTS)
+build/native/.built build/asan/.built build/tsan/.built build/fuzz/.built: $(NATIVE) $(VENV)/.requirements
 	@$(CMAKE) -S . -B $(@D) $(CMAKE_OPTIONS) > /dev/null
 	@$(BIN)/cmake --build $(@D) --parallel $(JOBS)
 	@touch $@

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeos import ChainSettings, Node, NodeSettings, NodeStatistics, TemplateSettings, testing
 from edgeos._native import MemoryPort
-from edgeos.guest_build import build
 
 GUESTS = Path(__file__).resolve().parent / "guests"
 MILLISECOND_NS = 1_000_000
 ITERATIONS_MAX = 100_000
-
-
-@functools.cache
-def guest_module(name: str) -> bytes:
-    """Builds tests/guests/NAME.c once per test run; the code cache keeps it for the next."""
-    return build(GUESTS / f"{name}.c")
 
 
 def guest(name: str, source: str | None = None, **settings: object) -> TemplateSettings:
@@ -35,7 +27,6 @@ class Rig:
 
     node: Node
     ports: dict[str, MemoryPort]
-    seen: list[NodeStatistics] = field(default_factory=list)
 
     def inject(self, port: str, *frames: bytes) -> None:
         for frame in frames:
@@ -72,14 +63,14 @@ class Rig:
 def rig(
     templates: Sequence[TemplateSettings],
     chains: Sequence[ChainSettings],
-    rules: Sequence[tuple[str, str | None]] = (("any", None),),
+    rules: Sequence[tuple[str, str]] | None = None,
     *,
     ports: Sequence[str] = ("lan", "wan"),
     lossless: bool = False,
     capacity: int = 4096,
     settings: NodeSettings | None = None,
 ) -> Iterator[Rig]:
-    """A node of these parts; a rule that names no chain leads to the first one."""
+    """A node of these parts. Rules are pairs of a match and a chain or "drop"; without them all goes to the first chain."""
     with ExitStack() as stack:
         node = stack.enter_context(Node(settings))
         made = {
@@ -92,8 +83,8 @@ def rig(
             node.add_template(template)
         for chain in chains:
             node.add_chain(chain)
-        for match, name in rules:
-            node.add_rule(match, chain=name or chains[0].name)
+        for match, name in rules or (("any", chains[0].name),):
+            node.add_rule(match, chain=None if name == "drop" else name, drop=name == "drop")
         yield Rig(node, made)
 
 

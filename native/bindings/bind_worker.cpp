@@ -209,6 +209,7 @@ void bind_worker(nb::module_& m) {
              return snapshot_dict(s);
            },
            "with_guest_counters"_a = true)
+      .def("close_chain", [](BoundWorker& self, uint32_t chain) { self.worker.close_chain(chain); }, "chain"_a, WithoutGil())
       .def("clients",
            [](BoundWorker& self, uint32_t chain) {
              std::vector<ClientSnapshot> clients;

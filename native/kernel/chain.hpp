@@ -110,8 +110,10 @@ class Chain {
   bool at_limit() const { return (instances_ + 1) * spec_.stages.size() > spec_.max_fwps; }
   // Messages from ports that an instance may hold; as many again are kept for what its guests emit.
   uint32_t entry_credit() const { return credit_ / 2; }
-  bool has_entry_room(const ChainInstance& i) const {
-    return i.in_flight < entry_credit() && i.in_flight + i.reserved < credit_;
+  uint32_t entry_room(const ChainInstance& i) const {
+    const uint32_t by_entry = i.in_flight < entry_credit() ? entry_credit() - i.in_flight : 0;
+    const uint32_t used = i.in_flight + i.reserved;
+    return used >= credit_ ? 0 : by_entry < credit_ - used ? by_entry : credit_ - used;
   }
   uint32_t emit_room(const ChainInstance& i) const {
     const uint32_t used = (i.in_flight > entry_credit() ? i.in_flight : entry_credit()) + i.reserved;
@@ -134,6 +136,10 @@ class Chain {
     if (now_ns - instance.last_used_ns > touch_grain_ns_) move_to_back(instance, now_ns);
   }
   ChainInstance* longest_idle() const { return most_idle_; }
+  // No new clients from now on; the living leave as soon as no message of theirs is in flight.
+  void close() { closed_ = true; }
+  bool closed() const { return closed_; }
+  uint64_t idle_timeout_ns() const { return closed_ ? 0 : spec_.idle_timeout_ns; }
 
   void drop(ChainInstance& instance, Drop reason, uint32_t messages = 1) {
     counters.dropped[size_t(reason)] += messages;
@@ -159,6 +165,7 @@ class Chain {
   ChainSpec spec_;
   uint32_t credit_;
   uint64_t instances_ = 0;
+  bool closed_ = false;
   uint64_t touch_grain_ns_;
   ChainInstance* most_idle_ = nullptr;
   ChainInstance* least_idle_ = nullptr;

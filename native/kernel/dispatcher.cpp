@@ -61,62 +61,71 @@ bool Dispatcher::receive_from(uint16_t port) {
     table_.prefetch(f.hash);
   }
   const uint32_t before = burst.next;
-  for (; burst.next < burst.count; burst.next++) {
-    const Found& f = found[burst.next];
-    if (!f.valid) {
-      count(Drop::malformed);
-    } else if (dispatch(port, burst.packets[burst.next], f) == Outcome::wait) {
-      break;
-    }
-    pending_--;
+  while (burst.next < burst.count) {
+    const uint32_t taken = dispatch(port, &burst.packets[burst.next], &found[burst.next], burst.count - burst.next);
+    if (taken == 0) break;
+    burst.next += taken;
+    pending_ -= taken;
   }
   return burst.next != before;
 }
 
-Dispatcher::Outcome Dispatcher::dispatch(uint16_t port, const Packet& packet, const Found& found) {
-  uint32_t entry = table_.find(found.key, found.hash);
+// Takes up the first packet, and with it those that follow for the same instance; 0 when it has to wait for room.
+uint32_t Dispatcher::dispatch(uint16_t port, const Packet* packets, const Found* found, uint32_t count) {
+  if (!found->valid) return refuse(Drop::malformed);
+  uint32_t entry = table_.find(found->key, found->hash);
   if (entry == kNoEntry) {
     Drop why = Drop::fragment_orphan;
-    if (found.key.kind() != KeyKind::fragment) {
-      entry = bind(port, packet, found.hash, why);
-    } else if (hold(port, packet, found.key)) {
-      return Outcome::done;
+    if (found->key.kind() != KeyKind::fragment) {
+      entry = bind(port, *packets, found->hash, why);
+    } else if (hold(port, *packets, found->key)) {
+      return 1;
     }
-    if (entry == kNoEntry) {
-      count(why);
-      return Outcome::done;
-    }
+    if (entry == kNoEntry) return refuse(why);
   }
-  ChainInstance& instance = *instances_[table_[entry].instance];
-  const uint32_t flow = table_[entry].flow;
-  const Outcome outcome = admit(port, packet, instance, flow);
-  if (found.first_fragment && outcome == Outcome::done) remember_fragments(port, packet, instance, flow);
-  return outcome;
+  const uint32_t number = table_[entry].instance;
+  uint32_t flows[kBurst];
+  flows[0] = table_[entry].flow;
+  uint32_t train = 1;
+  while (train < count && !found[train - 1].first_fragment && found[train].valid) {
+    const uint32_t next = table_.find(found[train].key, found[train].hash);
+    if (next == kNoEntry || table_[next].instance != number) break;
+    flows[train++] = table_[next].flow;
+  }
+  ChainInstance& instance = *instances_[number];
+  const uint32_t taken = admit(port, packets, flows, train, instance);
+  if (taken == train && found[train - 1].first_fragment)
+    remember_fragments(port, packets[train - 1], instance, flows[train - 1]);
+  return taken;
 }
 
-Dispatcher::Outcome Dispatcher::admit(uint16_t port, const Packet& packet, ChainInstance& instance, uint32_t flow) {
+// Copies messages into the instance's first ring, or drops them. Less than `count` only when a lossless port has to wait.
+uint32_t Dispatcher::admit(uint16_t port, const Packet* packets, const uint32_t* flows, uint32_t count,
+                           ChainInstance& instance) {
   Chain& chain = *instance.chain;
   const Entry& in = chain.spec().entries[port];
   if (!in.open) {
-    count(Drop::no_entry);
-    return Outcome::done;
+    counters_.dropped[size_t(Drop::no_entry)] += count;
+    return count;
   }
-  const bool room = chain.has_entry_room(instance);
-  if (!room && ports_[port]->lossless()) return Outcome::wait;
-  chain.counters.received++;
-  instance.in_flight++;
-  const auto refuse = [&](Drop reason) {
-    chain.drop(instance, reason);
-    return Outcome::done;
-  };
-  if (instance.blocked) return refuse(Drop::blocked);
-  if (!room) return refuse(Drop::ring_full);
+  const uint32_t fits = std::min(count, chain.entry_room(instance));
+  if (fits < count && ports_[port]->lossless()) count = fits;
+  chain.counters.received += count;
+  instance.in_flight += count;
+  Fwp* fwp = instance.blocked ? nullptr : chain.fwp(instance, in.stage);
+  if (fwp == nullptr) {
+    chain.drop(instance, instance.blocked ? Drop::blocked : Drop::no_fwp, count);
+    return count;
+  }
   chain.touch(instance, now_ns_);
-  Fwp* fwp = chain.fwp(instance, in.stage);
-  if (fwp == nullptr) return refuse(Drop::no_fwp);
-  if (packet.len > fwp->slot_size) return refuse(Drop::oversize);
-  mma_.copy_in(*fwp, packet.data, packet.len, MessageMeta::make(packet.time_ns, flow, 0, in.direction, in.in_port));
-  return Outcome::done;
+  chain.drop(instance, Drop::oversize, mma_.copy_in(*fwp, packets, flows, fits, in));
+  chain.drop(instance, Drop::ring_full, count - fits);
+  return count;
+}
+
+uint32_t Dispatcher::refuse(Drop reason) {
+  counters_.dropped[size_t(reason)]++;
+  return 1;
 }
 
 uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why) {
@@ -126,7 +135,7 @@ uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Dr
   // In a chain that this port only leads out of, packets travel towards the client, and rules see them the other way round.
   for (const Rule& rule : rules_) {
     Chain* chain = rule.action >= 0 ? chains_[static_cast<size_t>(rule.action)].get() : nullptr;
-    if (chain != nullptr && !chain->spec().entries[port].open) continue;
+    if (chain != nullptr && (chain->closed() || !chain->spec().entries[port].open)) continue;
     const bool reverse = chain != nullptr ? chain->spec().entries[port].direction == kReverse : reverse_only_[port];
     const FlowView view{parsed, reverse, port};
     if (!matches(rule, view)) continue;
@@ -215,7 +224,7 @@ void Dispatcher::remember_fragments(uint16_t port, const Packet& first, ChainIns
     const Held held = std::move(held_[i]);
     held_.erase(held_.begin() + static_cast<ptrdiff_t>(i));
     const Packet packet{held.bytes.data(), static_cast<uint32_t>(held.bytes.size()), held.time_ns};
-    if (admit(held.port, packet, instance, flow) == Outcome::wait) count(Drop::fragment_orphan);
+    if (admit(held.port, &packet, &flow, 1, instance) == 0) refuse(Drop::fragment_orphan);
   }
 }
 
@@ -230,7 +239,7 @@ void Dispatcher::expire(uint64_t now_ns) {
   for (const auto& chain : chains_) {
     for (uint32_t i = 0; i < kExpireAtOnce; i++) {
       ChainInstance* instance = chain->longest_idle();
-      if (instance == nullptr || instance->last_used_ns + chain->spec().idle_timeout_ns > now_ns) break;
+      if (instance == nullptr || instance->last_used_ns + chain->idle_timeout_ns() > now_ns) break;
       if (instance->in_flight > 0) {
         chain->touch(*instance, now_ns);
         break;
@@ -247,7 +256,7 @@ uint64_t Dispatcher::next_expiry_ns() const {
   uint64_t next = UINT64_MAX;
   for (const auto& chain : chains_)
     if (const ChainInstance* i = chain->longest_idle())
-      next = std::min(next, i->last_used_ns + chain->spec().idle_timeout_ns);
+      next = std::min(next, i->last_used_ns + chain->idle_timeout_ns());
   for (const Held& h : held_) next = std::min(next, h.until_ns);
   return next;
 }

@@ -64,11 +64,10 @@ class Dispatcher {
     uint64_t until_ns;
     uint16_t port;
   };
-  enum class Outcome : uint8_t { done, wait };
-
   bool receive_from(uint16_t port);
-  Outcome dispatch(uint16_t port, const Packet& packet, const Found& found);
-  Outcome admit(uint16_t port, const Packet& packet, ChainInstance& instance, uint32_t flow);
+  uint32_t dispatch(uint16_t port, const Packet* packets, const Found* found, uint32_t count);
+  uint32_t admit(uint16_t port, const Packet* packets, const uint32_t* flows, uint32_t count, ChainInstance& instance);
+  uint32_t refuse(Drop reason);
   uint32_t bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why);
   FlowKey owner_key(const Chain& chain, const FlowView& view) const;
   uint32_t find_or_activate(Chain& chain, const FlowKey& key, uint64_t started_ns, Drop& why);
@@ -80,7 +79,6 @@ class Dispatcher {
   void release(ChainInstance& instance);
   void link_entry(ChainInstance& instance, uint32_t entry);
   void erase_entry(ChainInstance& instance, uint32_t entry);
-  void count(Drop reason) { counters_.dropped[size_t(reason)]++; }
 
   const std::vector<Port*>& ports_;
   const std::vector<std::unique_ptr<Chain>>& chains_;

@@ -32,6 +32,18 @@ struct Ring {
   }
 };
 
+// An FWP's slots, to be held in registers while messages are copied: behind a pointer, every byte stored would make the
+// compiler load these again.
+struct Slots {
+  GuestMessage* messages;
+  MessageMeta* meta;
+  uint8_t* data;
+  uint32_t stride;
+  uint32_t size;     // bytes of the largest message
+  uint32_t address;  // of slot 0 in the guest
+  uint32_t mask;
+};
+
 class Fwp {
  public:
   explicit Fwp(const FwpTemplate& tmpl);
@@ -54,6 +66,7 @@ class Fwp {
   // Bytes of the memory now; asks the engine, since a guest may have grown it.
   uint64_t refresh_memory_size();
 
+  Slots slots() const { return {messages_, meta.get(), data_, stride_, slot_size, data_address_, ring.mask}; }
   GuestMessage* messages() const { return messages_; }
   const int32_t* verdicts() const { return verdicts_; }
   uint8_t* slot(uint32_t index) const { return data_ + uint64_t{index} * stride_; }

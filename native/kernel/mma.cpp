@@ -20,33 +20,42 @@ T read_once(const T& word) {
   return *const_cast<const volatile T*>(&word);
 }
 
-// Exactly len bytes: nothing behind a message may reach the next memory. Small messages take two overlapping copies of
-// a fixed size each, which beats a call.
+// 32 bytes in one piece where the machine can, at any address.
+struct Chunk {
+  typedef uint8_t Bytes __attribute__((vector_size(32), aligned(1), may_alias));
+  EDGEOS_INLINE static void copy(uint8_t* to, const uint8_t* from) {
+    *reinterpret_cast<Bytes*>(to) = *reinterpret_cast<const Bytes*>(from);
+  }
+};
+
+// Exactly len bytes: nothing behind a message may reach the next memory. Small messages take overlapping copies of a fixed
+// size, which beats a call.
 EDGEOS_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, uint32_t len) {
-  if (len == 64) {
-    std::memcpy(to, from, 64);
+  if (len >= 32 && len <= 128) {
+    Chunk::copy(to, from);
+    if (len > 64) {
+      Chunk::copy(to + 32, from + 32);
+      Chunk::copy(to + len - 64, from + len - 64);
+    }
+    Chunk::copy(to + len - 32, from + len - 32);
   } else if (len > 128) {
     std::memcpy(to, from, len);
-  } else if (len < 16) {
-    for (uint32_t i = 0; i < len; i++) to[i] = from[i];
-  } else if (len <= 32) {
+  } else if (len >= 16) {
     std::memcpy(to, from, 16);
     std::memcpy(to + len - 16, from + len - 16, 16);
-  } else if (len < 64) {
-    std::memcpy(to, from, 32);
-    std::memcpy(to + len - 32, from + len - 32, 32);
   } else {
-    std::memcpy(to, from, 64);
-    std::memcpy(to + len - 64, from + len - 64, 64);
+    for (uint32_t i = 0; i < len; i++) to[i] = from[i];
   }
 }
 
-EDGEOS_INLINE void fill_slot(Fwp& fwp, uint32_t slot, const uint8_t* data, uint32_t len, MessageMeta meta) {
-  copy_bytes(fwp.slot(slot), data, len);
-  fwp.messages()[slot].set(fwp.slot_address(slot), len, fwp.slot_size, meta);
+EDGEOS_INLINE void fill_slot(const Slots& s, uint32_t cursor, const uint8_t* data, uint32_t len, MessageMeta meta) {
+  const uint32_t slot = cursor & s.mask;
+  const uint32_t offset = slot * s.stride;
+  copy_bytes(s.data + offset, data, len);
+  s.messages[slot].set(s.address + offset, len, s.size, meta);
   // Word by word: a copy of the whole would wait for the two stores that made it.
-  fwp.meta[slot].time_ns = meta.time_ns;
-  fwp.meta[slot].word = meta.word;
+  s.meta[slot].time_ns = meta.time_ns;
+  s.meta[slot].word = meta.word;
 }
 
 // What a guest answered for one message. Every word is read once, and checked before use.
@@ -56,21 +65,41 @@ struct Answer {
   Kill fault;
 };
 
-EDGEOS_INLINE Answer read_answer(Fwp& fwp, uint32_t slot) {
-  const GuestMessage& message = fwp.messages()[slot];
-  const uint32_t data = read_once(message.data);
-  const uint32_t len = read_once(message.len);
+// The memory that a guest's answers point into, in registers like Slots.
+struct Memory {
+  Fwp& fwp;
+  const uint8_t* bytes;
+  uint64_t size;
+};
+
+EDGEOS_INLINE Answer read_answer(Memory& memory, const Slots& s, uint32_t slot) {
+  const uint32_t data = read_once(s.messages[slot].data);
+  const uint32_t len = read_once(s.messages[slot].len);
   const uint64_t end = uint64_t{data} + len;
-  if (len > fwp.slot_size) return {nullptr, 0, Kill::bad_length};
-  if (end > fwp.memory_size && end > fwp.refresh_memory_size()) return {nullptr, 0, Kill::bad_pointer};
-  return {fwp.memory + data, len, Kill::none};
+  if (len > s.size) return {nullptr, 0, Kill::bad_length};
+  if (end > memory.size) {  // it may have grown since
+    memory.size = memory.fwp.refresh_memory_size();
+    if (end > memory.size) return {nullptr, 0, Kill::bad_pointer};
+  }
+  return {memory.bytes + data, len, Kill::none};
 }
 
 }  // namespace
 
-void Mma::copy_in(Fwp& fwp, const uint8_t* data, uint32_t len, MessageMeta meta) {
-  fill_slot(fwp, fwp.ring.index(fwp.ring.tail++), data, len, meta);
-  ready_.push(fwp);
+EDGEOS_CLONES uint32_t Mma::copy_in(Fwp& fwp, const Packet* packets, const uint32_t* flows, uint32_t count,
+                                    const Entry& entry) {
+  const Slots target = fwp.slots();
+  const Entry in = entry;
+  const uint32_t before = fwp.ring.tail;
+  uint32_t tail = before;
+  for (uint32_t i = 0; i < count; i++) {
+    if (packets[i].len > target.size) continue;
+    fill_slot(target, tail++, packets[i].data, packets[i].len,
+              MessageMeta::make(packets[i].time_ns, flows[i], 0, in.direction, in.in_port));
+  }
+  fwp.ring.tail = tail;
+  if (tail != before) ready_.push(fwp);
+  return count - (tail - before);
 }
 
 void Mma::begin(Run& run, Fwp& fwp) {
@@ -144,31 +173,37 @@ Kill Mma::move_alike(const Source& from, uint32_t& slot, uint32_t end) {
 EDGEOS_CLONES Kill Mma::move_to_stage(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
   Fwp* next = from.chain.fwp(from.instance, to.index);
   if (next == nullptr || next->slot_size < from.fwp.slot_size) return move_with_care(from, to, slot, stop);
-  Ring& ring = next->ring;
+  const Slots source = from.fwp.slots();
+  const Slots target = next->slots();
+  Memory memory{from.fwp, from.fwp.memory, from.fwp.memory_size};
+  const uint8_t direction = to.direction, in_port = to.in_port;
+  uint32_t tail = next->ring.tail, hopped_enough = 0, at = slot;
   Kill cause = Kill::none;
-  uint32_t tail = ring.tail;
-  const uint32_t first = slot;
-  for (; slot < stop; slot++) {
-    const Answer answer = read_answer(from.fwp, slot);
-    const MessageMeta meta = from.fwp.meta[slot];
+  for (; at < stop; at++) {
+    const Answer answer = read_answer(memory, source, at);
     cause = answer.fault;
     if (cause != Kill::none) break;
+    const MessageMeta meta{source.meta[at].time_ns, source.meta[at].word};
     if (meta.hops() >= kHopsMax) {
-      from.chain.drop(from.instance, Drop::hop_limit);
-      continue;
+      hopped_enough++;
+    } else {
+      fill_slot(target, tail++, answer.data, answer.len, meta.onward(direction, in_port));
     }
-    fill_slot(*next, ring.index(tail++), answer.data, answer.len, meta.onward(to.direction, to.in_port));
   }
-  from.fwp.ring.head += slot - first;
-  ring.tail = tail;
-  if (ring.size() > 0) ready_.push(*next);
+  from.fwp.ring.head += at - slot;
+  slot = at;
+  next->ring.tail = tail;
+  from.chain.drop(from.instance, Drop::hop_limit, hopped_enough);
+  if (next->ring.size() > 0) ready_.push(*next);
   return cause;
 }
 
 // The next stage cannot be had, or may find a message too large.
 Kill Mma::move_with_care(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
+  const Slots source = from.fwp.slots();
+  Memory memory{from.fwp, from.fwp.memory, from.fwp.memory_size};
   for (; slot < stop; slot++) {
-    const Answer answer = read_answer(from.fwp, slot);
+    const Answer answer = read_answer(memory, source, slot);
     if (answer.fault != Kill::none) return answer.fault;
     route(from, to, answer.data, answer.len, from.fwp.meta[slot]);
     from.fwp.ring.head++;
@@ -178,13 +213,15 @@ Kill Mma::move_with_care(const Source& from, const Destination& to, uint32_t& sl
 
 EDGEOS_CLONES Kill Mma::move_to_port(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
   Port& port = *ports_[to.index];
+  const Slots source = from.fwp.slots();
+  Memory memory{from.fwp, from.fwp.memory, from.fwp.memory_size};
   Kill cause = Kill::none;
   uint32_t sent = 0, refused = 0;
   for (; slot < stop; slot++) {
-    const Answer answer = read_answer(from.fwp, slot);
+    const Answer answer = read_answer(memory, source, slot);
     cause = answer.fault;
     if (cause != Kill::none) break;
-    const bool accepted = port.send(answer.data, answer.len, from.fwp.meta[slot].time_ns);
+    const bool accepted = port.send(answer.data, answer.len, source.meta[slot].time_ns);
     accepted ? sent++ : refused++;
   }
   from.fwp.ring.head += sent + refused;
@@ -218,7 +255,8 @@ void Mma::route(const Source& from, const Destination& to, const uint8_t* data, 
   Fwp* next = chain.fwp(from.instance, to.index);
   if (next == nullptr) return chain.drop(from.instance, Drop::no_fwp);
   if (len > next->slot_size) return chain.drop(from.instance, Drop::oversize);
-  copy_in(*next, data, len, meta.onward(to.direction, to.in_port));
+  fill_slot(next->slots(), next->ring.tail++, data, len, meta.onward(to.direction, to.in_port));
+  ready_.push(*next);
 }
 
 }  // namespace edgeos

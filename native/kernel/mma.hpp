@@ -43,8 +43,8 @@ class Mma {
  public:
   Mma(const std::vector<Port*>& ports, ReadyList& ready) : ports_(ports), ready_(ready) {}
 
-  // From a port into a ring that has room; len is at most the FWP's slot size.
-  void copy_in(Fwp& fwp, const uint8_t* data, uint32_t len, MessageMeta meta);
+  // From a port into a ring that has room for them. Returns how many were left out because they are larger than a slot.
+  uint32_t copy_in(Fwp& fwp, const Packet* packets, const uint32_t* flows, uint32_t count, const Entry& entry);
 
   // Prepares the next burst of an FWP that has messages, and reserves credit for what the guest may emit.
   void begin(Run& run, Fwp& fwp);

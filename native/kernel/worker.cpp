@@ -273,6 +273,10 @@ ChainSnapshot Worker::chain_snapshot(const Chain& chain, bool with_guest_counter
   return s;
 }
 
+void Worker::close_chain(uint32_t chain) {
+  call([&] { chains_.at(chain)->close(); });
+}
+
 Snapshot Worker::snapshot(bool with_guest_counters) {
   Snapshot s;
   call([&] {

@@ -101,6 +101,7 @@ class Worker {
   std::string failure() const;
 
   void call(const std::function<void()>& f);
+  void close_chain(uint32_t chain);
   Snapshot snapshot(bool with_guest_counters);
   std::vector<ClientSnapshot> clients(uint32_t chain);
 

@@ -15,12 +15,14 @@
 
 from importlib import metadata as _metadata
 
+from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint, make_checkpoint
 from edgeos.errors import EdgeosError, GuestError, LimitError, ManifestError, PortError
 from edgeos.guest_build import build
 from edgeos.manifest import check_settings, load_manifest, parse_manifest
 from edgeos.match import Match, parse_match
 from edgeos.node import Node
+from edgeos.port import Port, open_port
 from edgeos.settings import (
     ChainSettings,
     Manifest,
@@ -36,8 +38,10 @@ from edgeos.statistics import (
     PortStatistics,
     StageStatistics,
 )
+from edgeos.template import Template
 
 __all__ = [
+    "Chain",
     "ChainSettings",
     "ChainStatistics",
     "Checkpoint",
@@ -51,16 +55,19 @@ __all__ = [
     "Node",
     "NodeSettings",
     "NodeStatistics",
+    "Port",
     "PortError",
     "PortSettings",
     "PortStatistics",
     "RuleSettings",
     "StageStatistics",
+    "Template",
     "TemplateSettings",
     "build",
     "check_settings",
     "load_manifest",
     "make_checkpoint",
+    "open_port",
     "parse_manifest",
     "parse_match",
 ]

@@ -1,4 +1,4 @@
-"""From a template's settings to a checkpointed guest: built, initialised once, and kept, so that the next start is quick."""
+"""From a template's settings to a checkpointed guest: built, initialised once, and kept for the next start."""
 
 from __future__ import annotations
 
@@ -56,9 +56,12 @@ def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[st
 
 
 def _checkpoint(module: bytes, template: TemplateSettings, cache: CodeCache) -> Checkpoint:
-    key = ["checkpoint", str(CHECKPOINT_VERSION), WASMTIME_VERSION, str(template.memory), module, template.config]
-    made = lambda: _pack(make_checkpoint(module, template.config, memory_limit=template.memory))  # noqa: E731
-    return _unpack(cache.get(key, made))
+    key: list[bytes | str] = ["checkpoint", str(CHECKPOINT_VERSION), WASMTIME_VERSION, str(template.memory), module, template.config]
+
+    def make() -> bytes:
+        return _pack(make_checkpoint(module, template.config, memory_limit=template.memory))
+
+    return _unpack(cache.get(key, make))
 
 
 def _pack(checkpoint: Checkpoint) -> bytes:

@@ -16,7 +16,7 @@ from ipaddress import ip_interface
 from types import TracebackType
 from typing import Any, Self
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute  # type: ignore[import-untyped]
 
 from edgeos.errors import EdgeosError
 
@@ -44,7 +44,9 @@ class Namespace:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -67,7 +69,7 @@ class Namespace:
             os.close(home)
 
     def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
-        """Starts a program in the namespace, in a session of its own: an interrupt reaches it through its parent only."""
+        """Starts a program in the namespace, in a session of its own: interrupts at the terminal do not reach it."""
         with self.entered():
             return subprocess.Popen(command, text=True, start_new_session=True, **options)
 

@@ -1,6 +1,6 @@
 """A node: ports, templates, chains and rules made into a running data plane.
 
-The kernel moves the messages on a thread of its own; this module sets it up, starts and stops it, and reads its counters.
+The kernel moves the messages on a thread of its own; this module sets it up, starts and stops it, and reads counters.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Any, Self
 from wasmtime import _ffi as wasmtime_ffi
 
 from edgeos import _native
+from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint
 from edgeos.code_cache import CodeCache
-from edgeos.errors import EdgeosError, GuestError, LimitError, PortError
+from edgeos.errors import EdgeosError, GuestError, LimitError
 from edgeos.graph import ChainGraph, Destination, build_graph
 from edgeos.guest import WASMTIME_VERSION, load_guest
 from edgeos.manifest import check_settings
 from edgeos.match import Match, parse_match
+from edgeos.port import Port, open_native_port, port_kind
 from edgeos.settings import (
     ChainSettings,
     Manifest,
@@ -31,6 +33,7 @@ from edgeos.settings import (
     TemplateSettings,
 )
 from edgeos.statistics import ClientStatistics, NodeStatistics, client_statistics, node_statistics
+from edgeos.template import Template
 
 GUARD_FWPS_MAX = 256
 """With `memory = "auto"`, memories lie 4 GiB apart (quicker code) up to so many FWPs, and close together beyond."""
@@ -65,6 +68,7 @@ class Node:
         self._manifest = Manifest(node=settings or NodeSettings())
         self._native_ports: dict[str, _native.Port] = {}
         self._progress = progress
+        self._guests: dict[str, Checkpoint] = {}
         self._worker: _native.Worker | None = None
         self._graphs: list[ChainGraph] = []
         self._counter_names: dict[str, list[str]] = {}
@@ -80,11 +84,13 @@ class Node:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
-    def add_port(self, port: PortSettings | _native.MemoryPort) -> None:
-        """Adds a port; `edgeos.testing.memory_port` makes one that programs feed and read."""
+    def add_port(self, port: PortSettings | Port) -> None:
+        """Adds a port by its settings, or one that is open: from `edgeos.open_port` or `edgeos.testing.memory_port`."""
         self._require_setup()
         if isinstance(port, PortSettings):
             settings = port
@@ -93,15 +99,19 @@ class Node:
             self._native_ports[port.name] = port
         self._manifest = replace(self._manifest, ports=(*self._manifest.ports, settings))
 
-    def add_template(self, template: TemplateSettings) -> None:
-        """Adds a template; its guest is built and initialised when the node starts."""
+    def add_template(self, template: TemplateSettings | Template) -> None:
+        """Adds a template; given its settings, the guest is built and initialised when the node starts."""
         self._require_setup()
-        self._manifest = replace(self._manifest, templates=(*self._manifest.templates, template))
+        settings = template.settings if isinstance(template, Template) else template
+        if isinstance(template, Template):
+            self._guests[settings.name] = template.checkpoint
+        self._manifest = replace(self._manifest, templates=(*self._manifest.templates, settings))
 
-    def add_chain(self, chain: ChainSettings) -> None:
+    def add_chain(self, chain: ChainSettings) -> Chain:
         """Adds a chain of ports and templates that the node has, or will have when it starts."""
         self._require_setup()
         self._manifest = replace(self._manifest, chains=(*self._manifest.chains, chain))
+        return Chain(self, chain)
 
     def add_rule(self, match: str | Match, *, chain: str | None = None, drop: bool = False) -> None:
         """Adds a rule behind those there are: flows that match go through the chain, or are dropped."""
@@ -124,7 +134,7 @@ class Node:
         on_tick: Callable[[NodeStatistics], None] | None = None,
         interval: float = 0.5,
     ) -> NodeStatistics:
-        """Runs until every port is at its end, `duration` (seconds) is over, or KeyboardInterrupt, which passes through.
+        """Runs until every port is at its end or `duration` (seconds) is over; KeyboardInterrupt passes through.
 
         `on_tick` is called every `interval` seconds. Returns the statistics of the whole run.
         """
@@ -156,18 +166,25 @@ class Node:
         """The counters as they are now. Summing the guests' own takes time in proportion to the live clients."""
         if self._closed is not None:
             return self._closed
-        kinds = {port.name: port.kind for port in self._manifest.ports}
+        kinds: dict[str, str] = {port.name: port.kind for port in self._manifest.ports}
+        kinds.update({name: port_kind(port) for name, port in self._native_ports.items()})
         return node_statistics(self._prepared().snapshot(guest_counters), kinds)
 
     def clients(self, chain: str) -> tuple[ClientStatistics, ...]:
         """The live clients of a chain with their guests' counters. KeyError when there is no such chain."""
-        names = [c.name for c in self._manifest.chains]
-        if chain not in names:
-            raise KeyError(chain)
+        number = self._chain_number(chain)
         worker = self._prepared()
-        number = names.index(chain)
         stages = [(stage.name, self._counter_names[stage.template]) for stage in self._graphs[number].stages]
         return tuple(client_statistics(raw, stages) for raw in worker.clients(number))
+
+    def close_chain(self, chain: str) -> None:
+        """Takes no new clients for a chain from now on; the living leave as soon as no message of theirs is in flight.
+
+        Their flows then meet the remaining rules. KeyError when there is no such chain.
+        """
+        number = self._chain_number(chain)
+        if self._worker is not None and self._closed is None:
+            self._worker.close_chain(number)
 
     def set_fake_time(self, ns: int) -> None:
         """Sets the clock that timeouts run by, nanoseconds; 0 returns to real time. For tests."""
@@ -195,6 +212,12 @@ class Node:
         self._worker = None
         self._native_ports.clear()
 
+    def _chain_number(self, chain: str) -> int:
+        names = [settings.name for settings in self._manifest.chains]
+        if chain not in names:
+            raise KeyError(chain)
+        return names.index(chain)
+
     # ---- Set-up ----
 
     def _require_setup(self) -> None:
@@ -215,7 +238,10 @@ class Node:
         template_names = [template.name for template in manifest.templates]
         self._graphs = [build_graph(chain, port_names, template_names) for chain in manifest.chains]
         cache = CodeCache()
-        guests = [load_guest(template, cache, self._progress) for template in manifest.templates]
+        guests = [
+            self._guests.get(template.name) or load_guest(template, cache, self._progress)
+            for template in manifest.templates
+        ]
         self._counter_names = {
             template.name: [counter.name for counter in guest.layout.counters]
             for template, guest in zip(manifest.templates, guests, strict=True)
@@ -226,7 +252,7 @@ class Node:
             _add_template(worker, template, guest, engine, cache)
         for port in manifest.ports:
             if port.name not in self._native_ports:
-                self._native_ports[port.name] = _open_port(port)
+                self._native_ports[port.name] = open_native_port(port)
             worker.add_port(self._native_ports[port.name])
         domains = _domains(self._graphs)
         for chain, graph, domain in zip(manifest.chains, self._graphs, domains, strict=True):
@@ -238,7 +264,7 @@ class Node:
 
 
 def engine_settings(manifest: Manifest) -> _native.EngineSettings:
-    """The pool that all chains at their limits need. Raises LimitError when the system does not allow so many mappings."""
+    """The pool that all chains at their limits need. Raises LimitError when the system allows fewer mappings."""
     fwps = sum(chain.max_fwps for chain in manifest.chains) + sum(t.ready_high for t in manifest.templates) + 1
     compact = manifest.node.memory == "compact" or (manifest.node.memory == "auto" and fwps > GUARD_FWPS_MAX)
     _check_mappings(fwps)
@@ -284,7 +310,7 @@ def _add_template(
     engine: _native.EngineSettings,
     cache: CodeCache,
 ) -> None:
-    key = ["native", WASMTIME_VERSION, engine.code_key, guest.wasm]
+    key: list[bytes | str] = ["native", WASMTIME_VERSION, engine.code_key, guest.wasm]
     layout = guest.layout
     try:
         worker.add_template(
@@ -305,19 +331,6 @@ def _add_template(
         )
     except RuntimeError as error:
         raise GuestError(f"template.{template.name}: {error}") from None
-
-
-def _open_port(port: PortSettings) -> _native.Port:
-    try:
-        if port.kind == "pcap":
-            return _native.PcapPort(port.name, str(port.read or ""), str(port.write or ""))
-        if port.kind == "tap":
-            return _native.TapPort(port.name, port.device or "")
-        if port.kind == "afpacket":
-            return _native.AfPacketPort(port.name, port.device or "")
-    except (RuntimeError, OSError) as error:
-        raise PortError(f"port.{port.name}: {error}") from None
-    raise PortError(f"port.{port.name}: a memory port is made with edgeos.testing.memory_port and added to the node")
 
 
 def _add_chain(
@@ -365,7 +378,7 @@ def _route(destination: Destination, direction: int, ports: Sequence[str]) -> tu
 
 
 def _domains(graphs: Sequence[ChainGraph]) -> list[int]:
-    """Numbers chains so that those which share a port, directly or through others, share a number: one space of flows."""
+    """Numbers chains so that those which share a port, directly or through others, share a number and their flows."""
     groups: list[tuple[set[str], list[int]]] = []
     for number, graph in enumerate(graphs):
         ports, members = {entry.port for entry in graph.entries}, [number]

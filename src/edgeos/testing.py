@@ -127,7 +127,7 @@ def _ip_packet(src: str, dst: str, protocol: int, segment: bytes, *, checksum_at
 def internet_checksum(data: bytes) -> int:
     """The Internet checksum of RFC 1071."""
     padded = data + b"\x00" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -49,7 +49,8 @@ class Programs:
                 self.compiler = label
                 return target
             complaints.append(f"{label}: {found.stderr.strip()[:500]}")
-        raise EdgeosError("\n".join([f"{name}.c cannot be compiled; install a C compiler with a static libc", *complaints]))
+        advice = f"{name}.c cannot be compiled; install a C compiler with a static libc"
+        raise EdgeosError("\n".join([advice, *complaints]))
 
 
 def _compilers() -> list[tuple[str, list[str]]]:

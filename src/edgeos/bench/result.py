@@ -46,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One run of a benchmark. `tables` show the figures of `results` to people; `not_measured` says what lacks and why."""
+    """One run of a benchmark. `tables` show `results` to people; `not_measured` says what lacks and why."""
 
     benchmark: str
     quick: bool

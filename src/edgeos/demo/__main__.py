@@ -1,6 +1,6 @@
 """Chooses how the demo can run here, runs it, and cleans up whatever happens.
 
-Exit status: 0 everything was as expected, 1 it was not, 2 the chosen mode is not possible here, 128 + signal when ended.
+Exit status: 0 everything was as expected, 1 it was not, 2 the chosen mode is not possible here, 128 + N after signal N.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def _obstacle_to_userns() -> str:
 
 
 def _works(*command: str) -> bool:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False).returncode == 0
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)
+    return ended.returncode == 0
 
 
 def _enter_userns() -> None:

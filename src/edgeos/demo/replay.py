@@ -92,7 +92,9 @@ def _results(path: Path) -> dict[str, ClientResult]:
     for frame in read_pcap(path):
         client = ".".join(map(str, frame[_SOURCE_ADDRESS]))
         results[client] += ClientResult(served=1, received_bytes=len(frame))
-    return {client: ClientResult(**{**vars(result), "failed": ROUNDS - result.served}) for client, result in results.items()}
+    return {
+        client: ClientResult(**{**vars(result), "failed": ROUNDS - result.served}) for client, result in results.items()
+    }
 
 
 def write_pcap(path: Path, frames: list[bytes]) -> None:

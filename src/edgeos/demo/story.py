@@ -119,7 +119,7 @@ def _sum(counters: Mapping[str, Mapping[str, int]], stage: str, *names: str) -> 
 
 def _remark(client: str) -> tuple[Text]:
     if client == BLOCKED:
-        return (Text("blocked by a rule", "yellow"),)
+        return (Text("blocked by rule", "yellow"),)
     if client == HOSTILE:
-        return (Text("hostile: killed and replaced", "red"),)
-    return (Text("same function, unharmed" if client in INSPECTED else "", "dim"),)
+        return (Text("hostile, killed", "red"),)
+    return (Text("unharmed" if client in INSPECTED else "", "dim"),)

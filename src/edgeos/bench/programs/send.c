@@ -5,6 +5,7 @@
  * SIZE is that of a frame in bytes, with its header. QDISC is 1 to go through the device's queueing discipline, 0 to go
  * around it. Prints frames that were accepted and nanoseconds.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_ether.h>
@@ -16,14 +17,6 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
-
-#ifndef _GNU_SOURCE
-struct mmsghdr {
-    struct msghdr msg_hdr;
-    unsigned int msg_len;
-};
-int sendmmsg(int, struct mmsghdr *, unsigned int, int);
-#endif
 
 enum { BURST = 64 };
 

@@ -1,0 +1,57 @@
+"""`edgeos bench …`: the benchmarks on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeos.bench.output import Output
+from edgeos.bench.result import Result
+
+bench_app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure edgeos beside its peers, in the same run on this machine.",
+    epilog="Examples:  [bold]edgeos bench startup --json startup.json[/]  ·  [bold]edgeos bench chain --quick[/]",
+    rich_markup_mode="rich",
+)
+
+JsonFile = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help='Write the figures as JSON; "-" is stdout.')
+]
+PlotFile = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures (.png, .svg, .pdf); needs matplotlib.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Few repetitions: seconds instead of a minute, rough figures.")]
+
+
+@bench_app.command(epilog="Example:  [bold]edgeos bench startup --json startup.json --plot startup.png[/]")
+def startup(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """Create, activate and recycle an FWP, beside processes, Python and runc."""
+    from edgeos.bench.startup import run  # noqa: PLC0415  (help needs neither the kernel nor the peers)
+
+    _bench(run, json_file, plot_file, quick)
+
+
+@bench_app.command(epilog="Example:  [bold]edgeos bench chain --json chain.json --plot chain.png[/]")
+def chain(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """Messages a second through chains of 1 to 6 FWPs, beside memcpy, one FWP and veth."""
+    from edgeos.bench.chain import run  # noqa: PLC0415
+
+    _bench(run, json_file, plot_file, quick)
+
+
+@bench_app.command(epilog="Example:  [bold]edgeos bench memory --json memory.json --plot memory.png[/]")
+def memory(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """Memory of idle FWPs and of active clients, beside processes."""
+    from edgeos.bench.memory import run  # noqa: PLC0415
+
+    _bench(run, json_file, plot_file, quick)
+
+
+def _bench(run: Callable[[bool], Result], json_file: str | None, plot_file: Path | None, quick: bool) -> None:
+    output = Output(json_file=json_file, plot_file=plot_file)
+    output.check()
+    output.write(run(quick))

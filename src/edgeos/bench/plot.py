@@ -1,0 +1,99 @@
+"""Figures of a benchmark's result, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from edgeos.bench.chain import LINE_RATE_MPPS
+from edgeos.bench.memory import ACTIVE_MAX, KIB
+from edgeos.bench.result import Result
+from edgeos.errors import EdgeosError
+
+MICROSECOND_NS = 1000
+
+
+def save(result: Result, path: Path) -> None:
+    """Draws the result into a file whose ending says the format. Raises EdgeosError when it cannot be written."""
+    figure = _DRAWINGS[result.benchmark](result.results)
+    figure.suptitle(f"edgeos bench {result.benchmark}: {result.machine.cpu}, Linux {result.machine.kernel}", fontsize=9)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise EdgeosError(f"{path} cannot be written: {error}") from None
+
+
+def _startup(results: Mapping[str, Any]) -> Figure:
+    bars = {name: process["ended"] for name, process in results["processes"].items()}
+    fwp = results["fwp"][results["default_mode"]]
+    for step in ("recycle", "create", "activate"):
+        bars[f"FWP {step}"] = fwp[step]
+    figure, axes = _canvas(9, 4.5)
+    medians = [bar["p50_ns"] / MICROSECOND_NS for bar in bars.values()]
+    tails = [max(0.0, (bar["p99_ns"] - bar["p50_ns"]) / MICROSECOND_NS) for bar in bars.values()]
+    axes.barh(list(bars), medians, xerr=[[0.0] * len(tails), tails], color=_colours(bars), ecolor="0.4", capsize=3)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("microseconds, median and 99th percentile")
+    return figure
+
+
+def _chain(results: Mapping[str, Any]) -> Figure:
+    sizes = sorted({row["size"] for row in results["chain"]})
+    figure = Figure(figsize=(3.2 * len(sizes), 3.8), layout="constrained")
+    lines = {
+        "inline": [row for row in results["chain"] if row["mode"] == "inline"],
+        "dedicated": [row for row in results["chain"] if row["mode"] == "dedicated"],
+        "one FWP, no copies": results["one_fwp"],
+        "memcpy": [row for row in results["memcpy"] if row["how"] == "call"],
+        "veth and bridges": results["veth"],
+    }
+    for position, size in enumerate(sizes, start=1):
+        axes = figure.add_subplot(1, len(sizes), position)
+        for label, rows in lines.items():
+            points = sorted((row["length"], row["mpps"]) for row in rows if row["size"] == size)
+            axes.plot([length for length, _ in points], [mpps for _, mpps in points], marker="o", label=label)
+        if size == min(sizes):
+            axes.axhline(LINE_RATE_MPPS, color="0.6", linestyle=":", label="10 GbE line rate")
+        axes.set_yscale("log")
+        axes.set_title(f"{size} B")
+        axes.set_xlabel("FWPs")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("million messages a second")
+    figure.axes[0].legend(fontsize=7)
+    return figure
+
+
+def _memory(results: Mapping[str, Any]) -> Figure:
+    fwp = results["fwp"][results["default_mode"]]
+    bars = {
+        "Python process": results["python_process"],
+        "minimal process": results["minimal_process"],
+        "FWP, active client, burst of 10": fwp["active_burst"],
+        "FWP, active client": fwp["active"],
+        "FWP, idle and ready": fwp["idle"],
+    }
+    figure, axes = _canvas(9, 3)
+    axes.barh(list(bars), [bar["total"] / KIB for bar in bars.values()], color=_colours(bars))
+    axes.axvline(ACTIVE_MAX / KIB, color="0.5", linestyle=":", label="bar for an active client")
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("KiB, resident and page tables")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _colours(bars: Mapping[str, Any]) -> list[str]:
+    return ["tab:blue" if name.startswith("FWP") else "0.7" for name in bars]
+
+
+_DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {"startup": _startup, "chain": _chain, "memory": _memory}

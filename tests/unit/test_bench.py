@@ -1,0 +1,243 @@
+"""The harness of the benchmarks: its arithmetic, its output, that a quick run says everything; never the figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from edgeos.bench import output, processes, startup, veth
+from edgeos.bench.cli import bench_app
+from edgeos.bench.machine import this_machine
+from edgeos.bench.memory import per_unit
+from edgeos.bench.plot import save
+from edgeos.bench.processes import Peer, samples_of, time_peer
+from edgeos.bench.programs import Programs
+from edgeos.bench.resident import Resident, resident
+from edgeos.bench.result import Bar, Result
+from edgeos.bench.samples import Summary, percentile, ratio
+from edgeos.errors import EdgeosError
+
+NOBODY = 65534
+QUICK_SECONDS_MAX = 120  # a quick run takes some ten; this only ends one that hangs
+
+
+def test_percentile_is_a_measured_value_of_the_nearest_rank():
+    samples = [50, 10, 40, 20, 30]
+    assert [percentile(samples, p) for p in (0, 20, 21, 50, 99, 100)] == [10, 10, 20, 30, 50, 50]
+    assert percentile([7], 99) == 7
+    assert percentile(range(1, 101), 99) == 99
+
+
+@pytest.mark.parametrize(("samples", "percent"), [([], 50), ([1], -1), ([1], 101)])
+def test_percentile_refuses_what_has_none(samples: list[float], percent: float):
+    with pytest.raises(ValueError, match=r"no samples|no percentage"):
+        percentile(samples, percent)
+
+
+def test_summary_is_not_moved_by_one_outlier():
+    summary = Summary.of([100.0] * 99 + [1e9])
+    assert (summary.count, summary.p50_ns, summary.p99_ns, summary.max_ns) == (100, 100, 100, 1e9)
+
+
+def test_ratio_of_what_was_not_measured_is_none():
+    assert ratio(6, 3) == 2
+    assert ratio(None, 3) is None
+    assert ratio(6, None) is None
+    assert ratio(6, 0) is None
+
+
+def test_bars_are_met_in_their_own_direction():
+    higher = Bar(name="x", value=15, bar=14.88, goal=25)
+    assert (higher.met, higher.goal_met) == (True, False)
+    lower = Bar(name="x", value=1.7, bar=1.6, better="lower")
+    assert (lower.met, lower.goal_met) == (False, None)
+    unknown = Bar(name="x", value=None, bar=1, goal=2)
+    assert (unknown.met, unknown.goal_met) == (None, None)
+
+
+def test_a_unit_of_memory_is_the_difference_over_the_units():
+    before = Resident(rss=1_000, pss=500, page_tables=10)
+    after = Resident(rss=3_000, pss=1_500, page_tables=110)
+    assert per_unit(before, after, 10) == {"rss": 200, "pss": 100, "page_tables": 10, "total": 210}
+    assert per_unit(Resident(rss=0, pss=None, page_tables=0), after, 10)["pss"] is None
+
+
+def test_resident_memory_of_this_process_follows_what_it_touches():
+    before = resident("self").rss
+    held = bytearray(os.urandom(1)) * (32 << 20)
+    assert resident("self").rss - before > 30 << 20
+    assert held
+
+
+def test_processes_are_timed_and_a_failing_one_is_named():
+    with Programs() as programs:
+        spawn, noop = programs.make("spawn"), programs.make("noop")
+        for method in ("fork", "posix_spawn"):
+            returned, ended = time_peer(spawn, Peer(name="no-op", method=method, command=(str(noop),), rounds=3))
+            assert len(returned) == len(ended) == 3
+            assert all(0 < r <= e for r, e in zip(returned, ended, strict=True))
+        with pytest.raises(EdgeosError, match=r"wrong: .*status 1"):
+            time_peer(spawn, Peer(name="wrong", method="fork", command=("/bin/false",), rounds=1))
+    assert not programs.folder.exists()
+
+
+def test_samples_are_two_columns():
+    assert samples_of(["1 2", "3 4"]) == ([1, 3], [2, 4])
+
+
+def test_runc_that_is_missing_is_a_reason_and_no_failure(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes.shutil, "which", lambda *_, **__: None)
+    with Programs() as programs, pytest.raises(EdgeosError, match="runc is not installed"):
+        processes.runc_peer(Path("noop"), programs, quick=True)
+
+
+def test_a_program_that_no_compiler_takes_is_named(monkeypatch: pytest.MonkeyPatch):
+    with Programs() as programs:
+        monkeypatch.setattr("edgeos.bench.programs._compilers", lambda: [("false", ["false"])])
+        with pytest.raises(EdgeosError, match=r"noop\.c cannot be compiled"):
+            programs.make("noop")
+
+
+def test_plots_without_matplotlib_say_the_fix_before_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(output.util, "find_spec", lambda _: None)
+    with pytest.raises(EdgeosError, match=r"pip install 'edgeos\[bench\]'"):
+        output.Output(json_file=None, plot_file=tmp_path / "plot.png").check()
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_a_file_that_cannot_be_written_ends_before_the_run(option: str, tmp_path: Path):
+    found = CliRunner().invoke(bench_app, ["startup", option, str(tmp_path / "missing" / "file")])
+    assert found.exit_code == 2
+    assert "cannot be written" in found.output
+
+
+def test_plot_of_an_unknown_format_is_an_error_with_the_file(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    figures = {"rss": 1, "pss": 1, "page_tables": 1, "total": 2048}
+    fwp = {"idle": figures, "active": figures, "active_burst": figures}
+    result = Result(
+        benchmark="memory",
+        quick=True,
+        machine=this_machine(),
+        results={
+            "default_mode": "guard",
+            "fwp": {"guard": fwp},
+            "minimal_process": figures,
+            "python_process": figures,
+        },
+        ratios={},
+        bars=(),
+    )
+    save(result, tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").read_text(encoding="utf-8").startswith("<?xml")
+    with pytest.raises(EdgeosError, match=r"plot\.nonsense"):
+        save(result, tmp_path / "plot.nonsense")
+
+
+# ---- Quick runs ----
+
+
+def quick_run(name: str, prefix: Sequence[str], home: Path) -> dict[str, Any]:
+    command = [*prefix, sys.executable, "-m", "edgeos", "bench", name, "--quick", "--json", "-"]
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "TMPDIR": str(home)}
+    found = subprocess.run(
+        command, capture_output=True, text=True, timeout=QUICK_SECONDS_MAX, check=False, env=environment, cwd=home
+    )
+    assert found.returncode == 0, found.stderr
+    assert "Bars and goals" in found.stderr
+    result: dict[str, Any] = json.loads(found.stdout)
+    assert set(result) == {
+        "benchmark", "quick", "machine", "results", "ratios", "bars", "notes", "not_measured",
+    }  # fmt: skip
+    assert result["benchmark"] == name
+    assert result["quick"] is True
+    assert {"cpu", "cores", "kernel", "load", "edgeos", "wasmtime", "python"} <= set(result["machine"])
+    assert all(bar["met"] in (True, False) or bar["value"] is None for bar in result["bars"])
+    assert all(value is None or value > 0 for value in result["ratios"].values())
+    return result
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place that every user can write to; one for all runs, so that guests are built once."""
+    folder = tmp_path_factory.mktemp("home")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.fixture(params=["as we are", "without privileges"])
+def prefix(request: pytest.FixtureRequest) -> list[str]:
+    """How a command is run: as the user that we are, or as nobody, who may read files and nothing else."""
+    if request.param == "as we are":
+        return []
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root, with setpriv, can become another user")
+    kept = "-all,+dac_override,+dac_read_search"  # the interpreter may lie where others cannot look
+    return [
+        "setpriv",
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        f"--inh-caps={kept}",
+        f"--ambient-caps={kept}",
+    ]
+
+
+def test_quick_startup_says_all(prefix: list[str], home: Path):
+    found = quick_run("startup", prefix, home)
+    assert set(found["ratios"]) >= set(startup.BARS)
+    assert {bar["name"] for bar in found["bars"]} == set(startup.BARS)
+    assert "fork+exec /bin/true" in found["results"]["processes"]
+    for mode in startup.MODES:
+        assert {"create", "first_call", "recycle", "activate", "activate_burst", "lifecycles_per_second"} == set(
+            found["results"]["fwp"][mode]
+        )
+    has_runc = startup.RUNC in found["results"]["processes"]
+    assert has_runc == (found["ratios"]["activate_vs_runc"] is not None)
+    assert has_runc != any(startup.RUNC in what for what in found["not_measured"])
+
+
+def test_quick_chain_says_all(prefix: list[str], home: Path):
+    found = quick_run("chain", prefix, home)
+    assert {"hop_vs_memcpy_64", "hop_vs_memcpy_1024", "chain6_vs_veth6_64"} <= set(found["ratios"])
+    rows = found["results"]["chain"]
+    assert {(row["length"], row["size"], row["mode"]) for row in rows} == {
+        (length, size, mode) for length in (1, 6) for size in (64, 1024) for mode in ("inline", "dedicated")
+    }
+    assert all(row["mpps"] > 0 for row in (*rows, *found["results"]["one_fwp"], *found["results"]["memcpy"]))
+    has_veth = bool(found["results"]["veth"])
+    assert has_veth == (found["ratios"]["chain6_vs_veth6_64"] is not None)
+    assert has_veth != any("veth" in what for what in found["not_measured"])
+
+
+def test_quick_memory_says_all(prefix: list[str], home: Path):
+    found = quick_run("memory", prefix, home)
+    assert {"minimal_process_vs_active_client", "python_process_vs_active_client"} <= set(found["ratios"])
+    for mode in ("guard", "compact"):
+        figures = found["results"]["fwp"][mode]
+        assert figures["idle"]["rss"] > 0
+        assert figures["active_burst"]["rss"] > figures["active"]["rss"] / 2
+
+
+@pytest.mark.privileged
+def test_messages_pass_the_bridged_namespaces():
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    pytest.importorskip("pyroute2")
+    with Programs() as programs:
+        send = programs.make("send")
+        with veth.bridged_line(2) as line:
+            assert line.time_messages(send, size=64, milliseconds=20) > 0
+            with pytest.raises(EdgeosError, match="sending into veth failed"):
+                line.time_messages(send, size=9, milliseconds=20)
