@@ -5,20 +5,17 @@
 namespace edgeos {
 namespace {
 
-constexpr uint32_t kExpireAtOnce = 64;   // instances ended in one call, so that a mass leave does not hold up traffic
 constexpr uint64_t kKindMask = 0xffull << 40;
 constexpr uint32_t kEvictLooks = 16;     // longest idle instances looked at for one without messages
 
 }  // namespace
 
 Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains,
-                       const std::vector<Rule>& rules, Mma& mma, const Clock& clock, uint32_t max_flows,
-                       uint32_t max_instances)
+                       const std::vector<Rule>& rules, Mma& mma, uint32_t max_flows, uint32_t max_instances)
     : ports_(ports),
       chains_(chains),
       rules_(rules),
       mma_(mma),
-      clock_(clock),
       table_(max_flows + max_instances),
       max_flows_(max_flows) {
   for (size_t i = 0; i < ports.size(); i++) {
@@ -234,10 +231,10 @@ bool Dispatcher::hold(uint16_t port, const Packet& packet, const FlowKey& key) {
   return true;
 }
 
-void Dispatcher::expire(uint64_t now_ns) {
+void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
   now_ns_ = now_ns;
   for (const auto& chain : chains_) {
-    for (uint32_t i = 0; i < kExpireAtOnce; i++) {
+    for (uint32_t i = 0; i < most; i++) {
       ChainInstance* instance = chain->longest_idle();
       if (instance == nullptr || instance->last_used_ns + chain->idle_timeout_ns() > now_ns) break;
       if (instance->in_flight > 0) {
@@ -248,6 +245,7 @@ void Dispatcher::expire(uint64_t now_ns) {
       chain->counters.expired++;
     }
   }
+  if (held_.empty()) return;
   const auto over = [&](const Held& h) { return h.until_ns <= now_ns; };
   counters_.dropped[size_t(Drop::fragment_orphan)] += static_cast<uint64_t>(std::erase_if(held_, over));
 }

@@ -24,12 +24,13 @@ struct DispatcherCounters {
 class Dispatcher {
  public:
   Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains,
-             const std::vector<Rule>& rules, Mma& mma, const Clock& clock, uint32_t max_flows, uint32_t max_instances);
+             const std::vector<Rule>& rules, Mma& mma, uint32_t max_flows, uint32_t max_instances);
 
   // A burst from every port. True if there was anything.
   bool receive(uint64_t now_ns);
-  // Ends instances whose idle timeout is over and drops fragments that waited too long.
-  void expire(uint64_t now_ns);
+  // Ends instances whose idle timeout is over, at most so many of each chain so that a mass leave does not hold up traffic,
+  // and drops fragments that waited too long.
+  void expire(uint64_t now_ns, uint32_t most);
   // When expire() next has something to do; UINT64_MAX if never.
   uint64_t next_expiry_ns() const;
   // Drops what is in no ring yet and unbinds everything that is idle.
@@ -84,7 +85,6 @@ class Dispatcher {
   const std::vector<std::unique_ptr<Chain>>& chains_;
   const std::vector<Rule>& rules_;
   Mma& mma_;
-  const Clock& clock_;
   uint64_t now_ns_ = 0;
   FlowTable table_;
   uint32_t max_flows_;

@@ -150,6 +150,8 @@ class DedicatedExecutor final : public Executor {
       } else if (monotonic_ns() - idle_since > kSpinNs) {
         sleep();
         idle_since = 0;
+      } else {
+        std::this_thread::yield();  // the mover may need this core
       }
     }
   }

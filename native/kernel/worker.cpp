@@ -12,7 +12,7 @@
 namespace edgeos {
 namespace {
 
-constexpr uint32_t kMaintainBusy = 8;   // FWPs recycled or made between two bursts
+constexpr uint32_t kMaintainBusy = 8;   // instances ended, and FWPs recycled or made, between two bursts
 constexpr uint32_t kMaintainIdle = 64;  // and when there is nothing else to do
 constexpr int kQueuedPollMs = 1;        // how soon a port with unsent packets is tried again
 
@@ -56,7 +56,7 @@ void Worker::prepare() {
   uint32_t instances = 0;
   for (const auto& chain : chains_)
     instances += chain->spec().max_fwps / static_cast<uint32_t>(chain->spec().stages.size()) + 1;
-  dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, mma_, clock_, settings_.max_flows, instances);
+  dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, mma_, settings_.max_flows, instances);
   for (auto& pool : pools_) {
     Fwp probe(pool->tmpl());
     if (std::string why; !probe.instantiate(&why))
@@ -92,7 +92,7 @@ bool Worker::iterate() {
   busy |= run_ready();
   flush_ports();
   if (busy) last_work_ns_ = now_ns;
-  return housekeep(busy) || busy;
+  return housekeep(busy, now_ns) || busy;
 }
 
 bool Worker::run_ready() {
@@ -104,7 +104,7 @@ bool Worker::run_ready() {
       any = true;
     }
     Fwp* fwp = executor_->has_room() ? ready_.pop() : nullptr;
-    if (fwp == nullptr) return any || executor_->outstanding() > 0;
+    if (fwp == nullptr) return any;
     Run& run = executor_->next_run();
     mma_.begin(run, *fwp);
     executor_->submit(run);
@@ -115,14 +115,10 @@ void Worker::flush_ports() {
   for (Port* port : ports_) port->flush();
 }
 
-bool Worker::housekeep(bool busy) {
+bool Worker::housekeep(bool busy, uint64_t now_ns) {
   bool more = false;
   for (auto& pool : pools_) more |= pool->maintain(busy ? kMaintainBusy : kMaintainIdle);
-  const uint64_t now_ns = clock_.now_ns();
-  if (now_ns - last_housekeeping_ns_ >= kHousekeepingNs || !busy) {
-    last_housekeeping_ns_ = now_ns;
-    dispatcher_->expire(now_ns);
-  }
+  dispatcher_->expire(now_ns, busy ? kMaintainBusy : kMaintainIdle);
   return more;
 }
 
@@ -171,6 +167,10 @@ void Worker::loop() {
       const bool busy = iterate();
       if (has_commands_.load(std::memory_order_acquire)) run_commands();
       if (busy) continue;
+      if (executor_->outstanding() > 0) {  // the executor may need this core
+        std::this_thread::yield();
+        continue;
+      }
       if (finished()) break;
       wait_for_work();
     }

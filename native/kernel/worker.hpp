@@ -112,7 +112,7 @@ class Worker {
   void prepare();
   bool run_ready();
   void flush_ports();
-  bool housekeep(bool busy);
+  bool housekeep(bool busy, uint64_t now_ns);
   bool finished() const;
   bool iterate();
   void loop();
@@ -136,7 +136,6 @@ class Worker {
   uint64_t started_ns_ = 0;
   uint64_t iterations_ = 0;
   uint64_t last_work_ns_ = 0;
-  uint64_t last_housekeeping_ns_ = 0;
 
   int wake_fd_;
   std::thread thread_;

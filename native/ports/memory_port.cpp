@@ -41,6 +41,7 @@ std::vector<MemoryPacket> MemoryPort::take() {
 }
 
 uint32_t MemoryPort::receive(Packet* out, uint32_t max) {
+  max = std::min(max, options_.burst);
   if (!loop_views_.empty()) return receive_loop(out, max);
   if (max == 0 || injected_count_.load(std::memory_order_acquire) == 0) return 0;
   delivered_.clear();

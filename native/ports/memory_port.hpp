@@ -27,6 +27,7 @@ struct MemoryPortOptions {
   std::vector<MemoryPacket> loop = {};  // delivered instead of what is injected
   uint64_t loop_limit = 0;         // packets, then the port is exhausted; 0 for endless
   bool sink = false;               // take() then has nothing
+  uint32_t burst = UINT32_MAX;     // packets that one receive() gives at most
 };
 
 class MemoryPort final : public Port {

@@ -56,7 +56,8 @@ def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[st
 
 
 def _checkpoint(module: bytes, template: TemplateSettings, cache: CodeCache) -> Checkpoint:
-    key: list[bytes | str] = ["checkpoint", str(CHECKPOINT_VERSION), WASMTIME_VERSION, str(template.memory), module, template.config]
+    versions = f"checkpoint {CHECKPOINT_VERSION}, wasmtime {WASMTIME_VERSION}, memory {template.memory}"
+    key: list[bytes | str] = [versions, module, template.config]
 
     def make() -> bytes:
         return _pack(make_checkpoint(module, template.config, memory_limit=template.memory))

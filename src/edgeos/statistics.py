@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,15 @@ class ClientStatistics:
     counters: dict[str, dict[str, int]]
 
 
-def _named(records: tuple[Any, ...], name: str) -> Any:
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_Record = TypeVar("_Record", bound=_Named)
+
+
+def _named(records: tuple[_Record, ...], name: str) -> _Record:
     for record in records:
         if record.name == name:
             return record

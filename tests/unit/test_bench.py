@@ -148,7 +148,7 @@ def test_plot_of_an_unknown_format_is_an_error_with_the_file(tmp_path: Path):
 
 def quick_run(name: str, prefix: Sequence[str], home: Path) -> dict[str, Any]:
     command = [*prefix, sys.executable, "-m", "edgeos", "bench", name, "--quick", "--json", "-"]
-    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "TMPDIR": str(home)}
+    environment = {**os.environ, "TMPDIR": str(home)}
     found = subprocess.run(
         command, capture_output=True, text=True, timeout=QUICK_SECONDS_MAX, check=False, env=environment, cwd=home
     )
@@ -168,7 +168,7 @@ def quick_run(name: str, prefix: Sequence[str], home: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place that every user can write to; one for all runs, so that guests are built once."""
+    """A place that every user can write to."""
     folder = tmp_path_factory.mktemp("home")
     for parent in (folder, folder.parent, folder.parent.parent):
         parent.chmod(0o755)

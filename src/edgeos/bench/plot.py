@@ -38,6 +38,7 @@ def _startup(results: Mapping[str, Any]) -> Figure:
     axes.barh(list(bars), medians, xerr=[[0.0] * len(tails), tails], color=_colours(bars), ecolor="0.4", capsize=3)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(left=0.1)
     axes.set_xlabel("microseconds, median and 99th percentile")
     return figure
 
@@ -82,6 +83,7 @@ def _memory(results: Mapping[str, Any]) -> Figure:
     axes.axvline(ACTIVE_MAX / KIB, color="0.5", linestyle=":", label="bar for an active client")
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(left=1)
     axes.set_xlabel("KiB, resident and page tables")
     axes.legend(fontsize=8)
     return figure
