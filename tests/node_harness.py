@@ -70,12 +70,11 @@ def rig(
     capacity: int = 4096,
     settings: NodeSettings | None = None,
 ) -> Iterator[Rig]:
-    """A node of these parts. Rules are pairs of a match and a chain or "drop"; without them all goes to the first chain."""
+    """A node of these parts. Rules pair a match with a chain or "drop"; without them all goes to the first chain."""
     with ExitStack() as stack:
         node = stack.enter_context(Node(settings))
         made = {
-            name: stack.enter_context(testing.memory_port(name, lossless=lossless, capacity=capacity))
-            for name in ports
+            name: stack.enter_context(testing.memory_port(name, lossless=lossless, capacity=capacity)) for name in ports
         }
         for port in made.values():
             node.add_port(port)

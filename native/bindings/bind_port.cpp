@@ -34,7 +34,7 @@ nb::list packets_to(const std::vector<MemoryPacket>& packets) {
 }  // namespace
 
 void bind_port(nb::module_& m) {
-  nb::class_<Port>(m, "Port")
+  nb::class_<Port>(m, "Port", "An open port: a capture file, a network device or memory. Nodes take it with add_port.")
       .def_prop_ro("name", &Port::name)
       .def_prop_ro("problem", &Port::problem);
 

@@ -4,7 +4,7 @@
 #include <cstring>
 
 // The loops below are compiled twice where that helps: copies of 32 bytes at a time need AVX2, which not every machine has.
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define EDGEOS_CLONES __attribute__((target_clones("avx2", "default")))
 #else
 #define EDGEOS_CLONES

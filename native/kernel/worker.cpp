@@ -81,7 +81,10 @@ bool Worker::run_once() {
     if (phase_ == Phase::stopped) throw std::runtime_error("the node has been stopped");
     phase_ = Phase::stepped;
   }
-  return iterate();
+  if (iterate()) return true;
+  const bool waits = executor_->outstanding() > 0;
+  if (waits) std::this_thread::yield();
+  return waits;
 }
 
 bool Worker::iterate() {

@@ -1,5 +1,8 @@
-"""Which FWP a packet reaches. The guest stamps each packet with the count of messages that its FWP has seen, its number of
-the flow, the in port and the direction, so that the packet itself shows who handled it."""
+"""Which FWP a packet reaches.
+
+The guest stamps each packet with the count of messages that its FWP has seen, its number of the flow, the in port and
+the direction, so that the packet itself shows who handled it.
+"""
 
 from __future__ import annotations
 
@@ -266,7 +269,10 @@ def test_options_and_extension_headers_do_not_hide_the_flow() -> None:
         options = raw(IP(src="10.0.0.1", dst="192.0.2.1", options=[IPOption(b"\x94\x04\0\0")]), datagram)
         assert [s.count for s in forth(rig, plain, options)] == [1, 2]
         address = IPv6(src="fd00::1", dst="fd00::2")
-        headers = [IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0\0\0\0")]), IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 12)])]
+        headers = [
+            IPv6ExtHdrHopByHop(options=[PadN(optdata=bytes(4))]),
+            IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(12))]),
+        ]
         plain = raw(address, datagram)
         extended = raw(address, *headers, datagram)
         assert [s.count for s in forth(rig, plain, extended)] == [1, 2]

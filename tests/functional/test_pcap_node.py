@@ -288,9 +288,7 @@ def test_signals_end_a_running_node_with_its_summary(tmp_path: Path, number: sig
         '[[rule]]\nmatch = "any"\nchain = "edge"\n'
     )
     command = ["unshare", "-Urn", sys.executable, "-m", "edgeos", "up", "tap.toml", "--json", "result.json"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             time.sleep(2)
             if process.poll() is not None and "/dev/net/tun" in (error := process.communicate()[1]):

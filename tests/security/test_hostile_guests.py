@@ -1,4 +1,4 @@
-"""Guests that attack the kernel while they run: only the attacker's own FWP dies, everybody else is served byte for byte."""
+"""Guests that attack the kernel while they run: only the attacker's FWP dies, all others are served byte for byte."""
 
 from __future__ import annotations
 

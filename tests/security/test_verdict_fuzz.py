@@ -97,12 +97,13 @@ def test_no_guest_that_spoils_its_answers_breaks_the_node(
 
 # ---- One guest that writes what its messages say, so that thousands of scripts a second run ----
 
-# A message's payload is a script: pairs of an address (u32) and a value (u32) which the guest stores, up to an address of
-# 0; a pair whose address is odd is an emit instead: (address >> 1, next pair's words …).
+# A message's payload is a script: pairs of an address (u32) and a value (u32), which the guest stores, up to an address
+# of 0. Where the address is odd, four words are the arguments of an emit, the first of them shifted by one.
 SCRIPTED = module(
     f"""
     (memory.fill (i32.const {VERDICTS}) (i32.const 0) (i32.const {SLOTS * 4}))
-    (local.set $at (i32.add (i32.add (i32.const {DATA}) (i32.mul (local.get $first) (i32.const {SLOT_SIZE}))) (i32.const 42)))
+    (local.set $at (i32.mul (local.get $first) (i32.const {SLOT_SIZE})))
+    (local.set $at (i32.add (local.get $at) (i32.const {DATA + 42})))
     (local.set $end (i32.add (local.get $at) (i32.const 192)))
     (block $done (loop $next
       (br_if $done (i32.ge_u (local.get $at) (local.get $end)))

@@ -62,7 +62,11 @@ chain = "edge"
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.pcap").write_bytes(b"")
     (tmp_path / "mine.c").write_text("")
-    monkeypatch.setattr(consistency.socket, "if_nameindex", lambda: [(1, "eth0"), (2, "veth0")])
+    devices = tmp_path / "sys"
+    devices.mkdir()
+    for device in ("eth0", "veth0"):
+        (devices / device).mkdir()
+    monkeypatch.setattr(consistency.socket, "if_nameindex", lambda: [(1, entry.name) for entry in devices.iterdir()])
     monkeypatch.setattr(Appliance, "names", staticmethod(lambda: ["bridge", "firewall", "monitor"]))
     monkeypatch.chdir(tmp_path)
 
@@ -281,7 +285,7 @@ ROWS = [
     (
         'appliance = "firewall"',
         'appliance = "firewall"\nmemory = "64KiB"',
-        'edge.toml: template.fw.memory: found "64KiB" for 148KiB of slots and stack;'
+        'edge.toml: template.fw.memory: found "64KiB" for 140KiB of slots and stack;'
         " allowed: at least slots * (slot_size + 64) + stack",
     ),
     (

@@ -1,4 +1,4 @@
-"""Laws that hold for every node: no message is lost or counted twice, whatever guests, topologies and packets there are."""
+"""Laws of every node: no message is lost or counted twice, whatever guests, topologies and packets there are."""
 
 from __future__ import annotations
 
@@ -89,19 +89,19 @@ def frames(draw: st.DrawFn) -> bytes:
     return client_packet(draw(st.integers(0, 9)), bytes(script) + padding, sport=draw(st.integers(1, 3)))
 
 
+def reply(frame: bytes) -> bytes:
+    return testing.reply_to(frame) if frame[12:14] == b"\x08\x00" and len(frame) > 42 else frame
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("lan"), st.lists(frames(), max_size=40)),
-        st.tuples(st.just("wan"), st.lists(frames().map(lambda f: reply(f)), max_size=40)),
+        st.tuples(st.just("wan"), st.lists(frames().map(reply), max_size=40)),
         st.tuples(st.just("audit"), st.lists(frames(), max_size=5)),
         st.tuples(st.just("time"), st.just([])),
     ),
     max_size=8,
 )
-
-
-def reply(frame: bytes) -> bytes:
-    return testing.reply_to(frame) if frame[12:14] == b"\x08\x00" and len(frame) > 42 else frame
 
 
 def step(rig: Rig, clock: testing.FakeClock, what: str, batch: list[bytes]) -> None:
@@ -115,7 +115,9 @@ def step(rig: Rig, clock: testing.FakeClock, what: str, batch: list[bytes]) -> N
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(topologies, steps)
-def test_every_message_is_accounted_for_at_every_step(topology: Topology, script: list[tuple[str, list[bytes]]]) -> None:
+def test_every_message_is_accounted_for_at_every_step(
+    topology: Topology, script: list[tuple[str, list[bytes]]]
+) -> None:
     node_settings = NodeSettings(mover=topology.mover, max_flows=16)  # type: ignore[arg-type]
     with rig(
         topology.templates(),
@@ -152,9 +154,7 @@ def test_every_message_is_accounted_for_at_every_step(topology: Topology, script
 def test_what_goes_in_comes_out_byte_for_byte_and_in_order(
     packets: list[tuple[int, int, bytes]], length: int, mover: str
 ) -> None:
-    bridges = [
-        TemplateSettings(name=f"b{n}", appliance="bridge", ready_low=1, ready_high=2) for n in range(length)
-    ]
+    bridges = [TemplateSettings(name=f"b{n}", appliance="bridge", ready_low=1, ready_high=2) for n in range(length)]
     sent = [client_packet(client, payload, sport=sport) for client, sport, payload in packets]
     with line(*bridges, lossless=True, settings=NodeSettings(mover=mover)) as made:  # type: ignore[arg-type]
         got = made.pass_through("lan", *sent)
@@ -162,4 +162,3 @@ def test_what_goes_in_comes_out_byte_for_byte_and_in_order(
         assert sorted(got) == sorted(sent)
         for key in {(f[26:30], f[34:36]) for f in sent}:
             assert by_flow(got, key) == by_flow(sent, key)
-

@@ -1,4 +1,4 @@
-"""The package's public face: what is exported exists, is documented and typed, and the documented guest works as it is."""
+"""The package's public face: what is exported exists, is documented and typed; the documented guest works as it is."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def test_everything_is_documented(name: str) -> None:
         undocumented = [
             method
             for method, function in public_methods(value)
-            if not inspect.getdoc(function) and method not in getattr(value, "__dataclass_fields__", {})
+            if not inspect.getdoc(function)
+            and method not in getattr(value, "__dataclass_fields__", {})
             and getattr(function, "__qualname__", "") == f"{name}.{method}"
         ]
         assert set(undocumented) <= SELF_EXPLANATORY, f"{name}: {undocumented}"

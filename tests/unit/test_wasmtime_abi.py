@@ -1,5 +1,4 @@
-"""The kernel's own declarations of Wasmtime's C library against those of the installed wheel, and the message record of the
-kernel against the guests' header."""
+"""The kernel's declarations of Wasmtime's C library against the installed wheel's, its message record against edgeos.h."""
 
 from __future__ import annotations
 
@@ -21,7 +20,16 @@ INTEGERS = {
     "uint64_t": ctypes.c_uint64,
     "size_t": ctypes.c_size_t,
 }
-STRUCTS = ("wasm_byte_vec_t", "wasm_valtype_vec_t", "wasmtime_func_t", "wasmtime_instance_t", "wasmtime_memory_t")
+# The kernel's names of the fields, in the order of the wheel's, which calls private ones `__private` and the like.
+STRUCTS = {
+    "wasm_byte_vec_t": ("size", "data"),
+    "wasm_valtype_vec_t": ("size", "data"),
+    "wasmtime_func_t": ("store_id", "opaque"),
+    "wasmtime_instance_t": ("store_id", "opaque"),
+    "wasmtime_memory_t": ("head", "opaque2"),
+    "wasmtime_extern_t": ("kind", "of"),
+    "wasmtime_val_raw_t": ("i32", "i64", None, None, "v128"),  # floating point numbers the kernel does not use
+}
 
 
 def functions() -> dict[str, tuple[str, list[str]]]:
@@ -132,48 +140,38 @@ def run_program(folder: Path, text: str) -> list[list[int]]:
     return [[int(word) for word in line.split()] for line in output.splitlines()]
 
 
-def test_structs_have_the_wheels_sizes_and_offsets(tmp_path: Path) -> None:
-    lines = []
-    expected = []
-    for name in STRUCTS:
-        ctype = getattr(_bindings, name)
-        fields = [field for field, *_ in ctype._fields_]
-        if name == "wasmtime_memory_t":
-            fields = ["head", "opaque2"]
-            expected.append([ctypes.sizeof(ctype), *(getattr(ctype, ctype._fields_[i][0]).offset for i in (0, 1))])
-        else:
-            offsets = [getattr(ctype, field).offset for field in fields]
-            expected.append([ctypes.sizeof(ctype), *offsets])
-            fields = {"wasmtime_func_t": ["store_id", "opaque"], "wasmtime_instance_t": ["store_id", "opaque"]}.get(
-                name, fields
-            )
-        offsets_text = " << ' ' << ".join(f"offsetof({name}, {field})" for field in fields)
-        lines.append(f"std::cout << sizeof({name}) << ' ' << {offsets_text} << '\\n';")
-    lines.append(
-        "std::cout << sizeof(wasmtime_extern_t) << ' ' << offsetof(wasmtime_extern_t, kind) << ' ' "
-        "<< offsetof(wasmtime_extern_t, of) << ' ' << sizeof(wasmtime_val_raw_t) << ' ' << alignof(wasmtime_val_raw_t) << '\\n';"
-    )
-    extern, raw = _bindings.wasmtime_extern_t, _bindings.wasmtime_val_raw_t
-    expected.append(
-        [ctypes.sizeof(extern), extern.kind.offset, extern.of.offset, ctypes.sizeof(raw), ctypes.alignment(raw)]
-    )
-    lines.append("std::cout << int(edgeos::kExternFunc) << ' ' << int(edgeos::kExternMemory) << ' ' << int(edgeos::kValI32);")
-    expected.append(
-        [
-            _ffi.WASMTIME_EXTERN_FUNC.value,
-            _ffi.WASMTIME_EXTERN_MEMORY.value,
-            _ffi.WASM_I32.value,
-        ]
-    )
-    program = f'#include <iostream>\n#include "wasmtime.hpp"\nint main() {{ {" ".join(lines)} }}\n'
-    assert run_program(tmp_path, program) == expected
+def printing(*expressions: str) -> str:
+    """A C++ statement that prints numbers on one line."""
+    return "std::cout << " + " << ' ' << ".join(f"uint64_t({e})" for e in expressions) + " << std::endl;"
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_struct_has_the_wheels_size_and_offsets(name: str, tmp_path: Path) -> None:
+    ctype = getattr(_bindings, name)
+    theirs = [field for field, *_ in ctype._fields_]
+    pairs = [(mine, field) for mine, field in zip(STRUCTS[name], theirs, strict=False) if mine is not None]
+    assert len(pairs) >= 2
+    offsets = [f"offsetof({name}, {mine})" for mine, _ in pairs]
+    body = printing(f"sizeof({name})", f"alignof({name})", *offsets)
+    expected = [ctypes.sizeof(ctype), ctypes.alignment(ctype), *(getattr(ctype, field).offset for _, field in pairs)]
+    assert run_program(tmp_path, f'#include <iostream>\n#include "wasmtime.hpp"\nint main() {{ {body} }}\n') == [
+        expected
+    ]
+
+
+def test_constants_are_the_wheels(tmp_path: Path) -> None:
+    body = printing("edgeos::kExternFunc", "edgeos::kExternMemory", "edgeos::kValI32")
+    expected = [_ffi.WASMTIME_EXTERN_FUNC.value, _ffi.WASMTIME_EXTERN_MEMORY.value, _ffi.WASM_I32.value]
+    assert run_program(tmp_path, f'#include <iostream>\n#include "wasmtime.hpp"\nint main() {{ {body} }}\n') == [
+        expected
+    ]
 
 
 GUEST_FIELDS = ("data", "len", "capacity", "kind", "port", "direction", "reserved", "flow", "time_ns")
 
 
 def test_the_kernels_message_is_the_guests(tmp_path: Path) -> None:
-    """The guest's header read by a 32-bit target, where a pointer has 4 bytes; the offsets are checked by its compiler."""
+    """The guests' compiler checks the kernel's offsets, since a pointer has 4 bytes there."""
     program = '#include <iostream>\n#include "message.hpp"\nint main() { std::cout << sizeof(edgeos::GuestMessage)'
     program += "".join(f" << ' ' << offsetof(edgeos::GuestMessage, {field})" for field in GUEST_FIELDS)
     ((size, *offsets),) = run_program(tmp_path, program + "; }\n")
@@ -185,7 +183,8 @@ def test_the_kernels_message_is_the_guests(tmp_path: Path) -> None:
         f'_Static_assert(offsetof(edgeos_message, {field}) == {offset}, "{field}");'
         for field, offset in zip(GUEST_FIELDS, offsets, strict=True)
     ]
-    source.write_text("#include <edgeos.h>\n" + "\n".join(checks) + "\nint edgeos_handle(edgeos_message *m) { (void)m; return 0; }\n")
+    handler = "int edgeos_handle(edgeos_message *m) { (void)m; return 0; }"
+    source.write_text("\n".join(["#include <edgeos.h>", *checks, handler, ""]))
     assert build(source).startswith(b"\0asm")
     source.write_text(source.read_text().replace(f"== {size},", f"== {size + 8},"))
     with pytest.raises(Exception, match="size"):
