@@ -1,7 +1,8 @@
 // Chains: FWPs linked in a line or a small graph, and their instances, one for each client (or flow, or for all).
 //
-// Owner: the worker; not thread-safe. A chain instance lets in at most as many messages as its smallest ring has slots, so a
-// ring inside a chain can never be full: a slow stage holds the chain's credit, and that stops the port in front of it.
+// Owner: the worker; not thread-safe. A chain instance holds at most as many messages as its smallest ring has slots, half of
+// them from ports and half that its guests emit, so a ring inside a chain can never be full: a slow stage holds the chain's
+// credit, and that stops the port in front of it.
 //
 // Law, checked by tests: received + emitted = sent + dropped + in flight.
 #pragma once

@@ -23,7 +23,7 @@ enum class Drop : uint8_t {
   blocked,          // its client's FWP was killed and the chain fails closed
   hop_limit,        // visited more stages than any chain has
   fragment_orphan,  // a later fragment whose first one never came
-  evicted,          // in flight when its client was evicted or the node stopped
+  evicted,          // in flight when the node stopped
   count
 };
 

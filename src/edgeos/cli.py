@@ -182,7 +182,7 @@ def build(
     slot_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help='Largest message, such as "9KiB".', show_default="2KiB")
     ] = None,
-    stack: Annotated[str, typer.Option(metavar="SIZE", help="Stack of one FWP.")] = "16KiB",
+    stack: Annotated[str, typer.Option(metavar="SIZE", help="Stack of one FWP.")] = "8KiB",
 ) -> None:
     """Compile C to a guest module."""
     from edgeos import guest_build  # noqa: PLC0415  (only this command needs a compiler)

@@ -199,9 +199,7 @@ class Node:
         worker.stop()
         after = self.statistics()
         # Stopping unbinds every FWP; how many were live is what the user wants to know.
-        chains = tuple(
-            replace(chain, live=live.live) for chain, live in zip(after.chains, before.chains, strict=True)
-        )
+        chains = tuple(replace(chain, live=live.live) for chain, live in zip(after.chains, before.chains, strict=True))
         self._closed = replace(after, chains=chains)
         return self._closed
 

@@ -162,7 +162,11 @@ NODE = Section(
     NodeSettings,
     (
         Field("workers", Integer(1, 1, "this version runs one worker"), "processes with a data-plane loop"),
-        Field("mover", Choice(("inline", "dedicated")), "copies messages on the worker, or on a core of its own"),
+        Field(
+            "mover",
+            Choice(("inline", "dedicated")),
+            "copies messages on the thread that runs the guests, or on one of its own",
+        ),
         Field("wait", Choice(("adaptive", "spin", "block")), "how ports wait: busy, asleep, or one and then the other"),
         Field("memory", Choice(("auto", "guard", "compact")), "how guest memories lie: fast bounds checks or close by"),
         Field("max_flows", Integer(16, 16_777_216), "entries of the flow table"),
@@ -231,7 +235,11 @@ CHAIN = Section(
         ),
         Field("max_fwps", Integer(1, 1_000_000), "live FWPs of this chain: clients times stages"),
         Field("when_full", Choice(("refuse", "evict")), "at max_fwps: refuse new clients or evict the longest idle"),
-        Field("on_kill", Choice(("restart", "block")), "the client of a killed FWP: a fresh one or nothing more"),
+        Field(
+            "on_kill",
+            Choice(("restart", "block")),
+            "the client of a killed FWP gets a fresh one, or nothing for one idle timeout",
+        ),
     ),
     (Agreement(("path", "links"), _chain_shape),),
 )

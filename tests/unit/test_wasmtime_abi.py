@@ -1,4 +1,4 @@
-"""The kernel's declarations of Wasmtime's C library against the installed wheel's, its message record against edgeos.h."""
+"""The kernel's declarations of Wasmtime's C library against the wheel's, and its message record against edgeos.h."""
 
 from __future__ import annotations
 
