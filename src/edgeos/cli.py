@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from edgeos.bench.cli import bench_app
 from edgeos.consistency import find_warnings
 from edgeos.errors import EdgeosError, ManifestError
 from edgeos.findings import printable
@@ -40,16 +40,7 @@ WIDTH_WITHOUT_TERMINAL = 140  # columns; wide enough for every table of the summ
 
 
 class _Commands(TyperGroup):
-    """The commands; `bench` is imported when it is asked for, and errors that edgeos raises end without a traceback."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        self._add_bench()
-        return super().list_commands(ctx)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name == "bench":
-            self._add_bench()
-        return super().get_command(ctx, cmd_name)
+    """The commands; errors that edgeos raises end without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -59,12 +50,6 @@ class _Commands(TyperGroup):
             for line in str(error).splitlines():
                 print(printable(line) if is_input else f"error: {printable(line)}", file=sys.stderr)
             raise typer.Exit(EXIT_USAGE if is_input else EXIT_FAILED) from None
-
-    def _add_bench(self) -> None:
-        if "bench" not in self.commands and importlib.util.find_spec("edgeos.bench"):
-            from edgeos.bench.cli import bench_app  # noqa: PLC0415
-
-            self.add_command(typer.main.get_group(bench_app), "bench")
 
 
 app = typer.Typer(
@@ -76,6 +61,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Examples:  [bold]edgeos check edge.toml[/]  ·  [bold]edgeos up edge.toml --json result.json[/]",
 )
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:
