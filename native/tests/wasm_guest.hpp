@@ -12,7 +12,8 @@
 #ifdef __SANITIZE_THREAD__
 // The library's own threads synchronise by means that the sanitizer, which does not see its code, cannot know, and it
 // leaves its signal handler by a jump. Only what the library itself calls is left out; the kernel is still watched.
-extern "C" [[gnu::used]] const char* __tsan_default_suppressions() {
+// Visible, since the sanitizer is a library of its own.
+extern "C" [[gnu::used, gnu::visibility("default")]] const char* __tsan_default_suppressions() {
   return "called_from_lib:_libwasmtime.so\nsignal:_libwasmtime.so";
 }
 #endif
