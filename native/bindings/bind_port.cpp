@@ -35,8 +35,7 @@ nb::list packets_to(const std::vector<MemoryPacket>& packets) {
 
 void bind_port(nb::module_& m) {
   nb::class_<Port>(m, "Port", "An open port: a capture file, a network device or memory. Nodes take it with add_port.")
-      .def_prop_ro("name", &Port::name)
-      .def_prop_ro("problem", &Port::problem);
+      .def_prop_ro("name", &Port::name);
 
   nb::class_<MemoryPort, Port>(m, "MemoryPort")
       .def("__init__",

@@ -123,10 +123,10 @@ class Chain {
 
   // Binds a ready FWP to every stage. False, with nothing bound, when one cannot be had.
   bool bind(ChainInstance& instance, uint64_t now_ns);
-  // The FWP of a stage; a fresh one when the last was killed; nullptr when none can be had.
+  // The FWP of a stage; a fresh one when the last was killed; nullptr when none can be had, or none may.
   Fwp* fwp(ChainInstance& instance, uint8_t stage) {
     Fwp* f = instance.fwps[stage];
-    return f != nullptr ? f : replace(instance, stage);
+    return f != nullptr ? f : instance.blocked ? nullptr : replace(instance, stage);
   }
   // Ends one FWP: its waiting messages are dropped, its stage is empty until the next message.
   void kill(Fwp& fwp, Kill cause);
@@ -146,6 +146,8 @@ class Chain {
     counters.dropped[size_t(reason)] += messages;
     instance.in_flight -= messages;
   }
+  // Why fwp() gave nothing.
+  static Drop why_no_fwp(const ChainInstance& instance) { return instance.blocked ? Drop::blocked : Drop::no_fwp; }
   void finish_sent(ChainInstance& instance, uint32_t messages) {
     counters.sent += messages;
     instance.in_flight -= messages;

@@ -111,7 +111,7 @@ uint32_t Dispatcher::admit(uint16_t port, const Packet* packets, const uint32_t*
   instance.in_flight += count;
   Fwp* fwp = instance.blocked ? nullptr : chain.fwp(instance, in.stage);
   if (fwp == nullptr) {
-    chain.drop(instance, instance.blocked ? Drop::blocked : Drop::no_fwp, count);
+    chain.drop(instance, Chain::why_no_fwp(instance), count);
     return count;
   }
   chain.touch(instance, now_ns_);
@@ -206,13 +206,15 @@ uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_
 void Dispatcher::remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow) {
   ParsedPacket parsed;
   parse_packet(first.data, first.len, domains_[port], parsed);
+  if (parsed.quoted) return;  // an ICMP error may not enter its own datagram among another client's flows
   const FlowKey key = fragment_key(parsed);
   const uint64_t hash = table_.hash(key);
-  if (table_.find(key, hash) == kNoEntry) {
-    const uint32_t entry = add_flow(key, hash, table_.find(instance.owner, table_.hash(instance.owner)));
-    if (table_[entry].key.kind() != KeyKind::fragment) return;  // no room: the later ones will be orphans
-    table_[entry].flow = flow;
-  }
+  // Identifications are used again: whatever an earlier datagram left under this one is over.
+  if (const uint32_t known = table_.find(key, hash); known != kNoEntry)
+    erase_entry(*instances_[table_[known].instance], known);
+  const uint32_t entry = add_flow(key, hash, table_.find(instance.owner, table_.hash(instance.owner)));
+  if (table_[entry].key.kind() != KeyKind::fragment) return;  // no room: the later ones will be orphans
+  table_[entry].flow = flow;
   for (size_t i = 0; i < held_.size();) {
     if (!(held_[i].key == key)) {
       i++;

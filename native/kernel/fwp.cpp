@@ -68,8 +68,12 @@ bool Fwp::instantiate(std::string* why) {
   memory_export_ = memory_item.of.memory;
   burst = burst_item.of.func;
   memory = wt.wasmtime_memory_data(context, &memory_export_);
-  refresh_memory_size();
   const Layout& layout = tmpl_->layout();
+  if (refresh_memory_size() < layout.memory) {
+    if (why != nullptr) *why = "its memory is smaller than its layout";
+    destroy();
+    return false;
+  }
   messages_ = reinterpret_cast<GuestMessage*>(memory + layout.messages);
   verdicts_ = reinterpret_cast<const int32_t*>(memory + layout.verdicts);
   data_ = memory + layout.data;

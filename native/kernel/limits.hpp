@@ -23,6 +23,7 @@ inline constexpr uint64_t kHeldFragmentNs = 1'000'000'000;
 inline constexpr uint32_t kRunsInFlight = 8;      // bursts handed to the executor at once when the mover has its own core
 inline constexpr uint64_t kTickNs = 1'000'000;    // grain of the CPU budget
 inline constexpr uint64_t kSpinNs = 50'000;       // adaptive waiting: how long to poll before blocking
+inline constexpr uint64_t kRunNs = 2'000'000;     // guests run so long at most between two looks at the ports
 inline constexpr uint32_t kHotPagesMax = 16;      // pages of an FWP that are made present before it is activated
 
 static_assert((kSlotsMax & (kSlotsMax - 1)) == 0 && kBurst <= kSlotsMax);

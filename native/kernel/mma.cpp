@@ -253,7 +253,7 @@ void Mma::route(const Source& from, const Destination& to, const uint8_t* data, 
   }
   if (meta.hops() >= kHopsMax) return chain.drop(from.instance, Drop::hop_limit);
   Fwp* next = chain.fwp(from.instance, to.index);
-  if (next == nullptr) return chain.drop(from.instance, Drop::no_fwp);
+  if (next == nullptr) return chain.drop(from.instance, Chain::why_no_fwp(from.instance));
   if (len > next->slot_size) return chain.drop(from.instance, Drop::oversize);
   fill_slot(next->slots(), next->ring.tail++, data, len, meta.onward(to.direction, to.in_port));
   ready_.push(*next);

@@ -52,7 +52,7 @@ void Worker::add_rule(const Rule& rule) {
 
 // Everything that a first message would otherwise wait for.
 void Worker::prepare() {
-  if (dispatcher_ != nullptr) return;
+  if (prepared_) return;
   uint32_t instances = 0;
   for (const auto& chain : chains_)
     instances += chain->spec().max_fwps / static_cast<uint32_t>(chain->spec().stages.size()) + 1;
@@ -72,6 +72,7 @@ void Worker::prepare() {
     ticker_.watch_this_thread();
   }
   started_ns_ = clock_.now_ns();
+  prepared_ = true;
 }
 
 bool Worker::run_once() {
@@ -79,8 +80,13 @@ bool Worker::run_once() {
     const std::lock_guard lock(mutex_);
     if (phase_ == Phase::started) throw std::runtime_error("the node runs on a thread of its own and cannot be stepped");
     if (phase_ == Phase::stopped) throw std::runtime_error("the node has been stopped");
+    if (phase_ == Phase::stepped && stepper_ != std::this_thread::get_id())
+      throw std::runtime_error("the node is stepped by another thread, whose CPU time the guests' budgets are measured by");
     phase_ = Phase::stepped;
+    stepper_ = std::this_thread::get_id();
   }
+  const std::lock_guard lock(data_plane_);
+  if (prepared_ && executor_ == nullptr) throw std::runtime_error("the node has been stopped");
   if (iterate()) return true;
   const bool waits = executor_->outstanding() > 0;
   if (waits) std::this_thread::yield();
@@ -100,12 +106,14 @@ bool Worker::iterate() {
 
 bool Worker::run_ready() {
   bool any = false;
+  const uint64_t started_ns = monotonic_ns();
   for (;;) {
     while (Run* done = executor_->completed()) {
       mma_.finish(*done);
       executor_->release(*done);
       any = true;
     }
+    if (monotonic_ns() - started_ns > kRunNs) return true;
     Fwp* fwp = executor_->has_room() ? ready_.pop() : nullptr;
     if (fwp == nullptr) return any;
     Run& run = executor_->next_run();
@@ -134,12 +142,13 @@ bool Worker::finished() const {
 void Worker::start() {
   const std::lock_guard lock(mutex_);
   if (phase_ != Phase::set_up) throw std::runtime_error("a node starts once, and not after it was stepped or stopped");
+  thread_ = std::thread([this] { loop(); });
   phase_ = Phase::started;
   running_ = true;
-  thread_ = std::thread([this] { loop(); });
 }
 
 void Worker::stop() {
+  const std::lock_guard only_one(stopping_mutex_);
   stopping_ = true;
   wake();
   if (thread_.joinable()) thread_.join();
@@ -147,7 +156,8 @@ void Worker::stop() {
     const std::lock_guard lock(mutex_);
     phase_ = Phase::stopped;
   }
-  if (dispatcher_ == nullptr || executor_ == nullptr) return;
+  const std::lock_guard lock(data_plane_);
+  if (!prepared_ || executor_ == nullptr) return;
   // What the executor still runs is finished, or ended by its budget; what only waits is dropped, and counted.
   ticker_.set_busy(true);
   while (executor_->outstanding() > 0)
@@ -164,6 +174,7 @@ void Worker::stop() {
 }
 
 void Worker::loop() {
+  const std::lock_guard lock(data_plane_);
   std::string failure;
   try {
     while (!stopping_.load(std::memory_order_relaxed)) {
@@ -187,7 +198,7 @@ void Worker::loop() {
     finished_ = true;
     failure_ = failure;
   }
-  run_commands();
+  run_commands();  // those that were asked before running_ was taken back
   changed_.notify_all();
 }
 
@@ -234,14 +245,24 @@ void Worker::run_commands() {
 
 void Worker::call(const std::function<void()>& f) {
   std::unique_lock lock(mutex_);
-  if (!running_) {
+  while (!running_) {
+    if (const std::unique_lock owner(data_plane_, std::try_to_lock); owner) {
+      lock.unlock();
+      return f();
+    }
+    // Another thread steps, starts or stops the node: soon it is ours, or there is a loop to ask.
     lock.unlock();
-    f();
-    return;
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+    lock.lock();
   }
   bool done = false;
+  std::exception_ptr thrown;
   commands_.push_back([&] {
-    f();
+    try {
+      f();
+    } catch (...) {
+      thrown = std::current_exception();
+    }
     const std::lock_guard inner(mutex_);
     done = true;
     changed_.notify_all();
@@ -249,6 +270,7 @@ void Worker::call(const std::function<void()>& f) {
   has_commands_ = true;
   wake();
   changed_.wait(lock, [&] { return done; });
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 bool Worker::wait_finished(uint64_t timeout_ns) {

@@ -137,6 +137,11 @@ class Worker {
   uint64_t iterations_ = 0;
   uint64_t last_work_ns_ = 0;
 
+  bool prepared_ = false;
+
+  std::mutex stopping_mutex_;  // one stop() at a time
+  std::mutex data_plane_;      // held by whoever uses what stands above: the loop, a step, or a call while neither runs
+  std::thread::id stepper_;
   int wake_fd_;
   std::thread thread_;
   std::atomic<bool> stopping_{false};

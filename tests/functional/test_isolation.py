@@ -135,8 +135,8 @@ def test_vlan_tags_separate_clients_and_flows() -> None:
 # ---- Fragments ----
 
 
-def fragments(identity: int = 7, client: str = "10.0.0.1") -> list[bytes]:
-    whole = bytes(UDP(sport=1000, dport=53, len=8 + 120, chksum=0) / Raw(bytes(120)))
+def fragments(identity: int = 7, client: str = "10.0.0.1", sport: int = 1000) -> list[bytes]:
+    whole = bytes(UDP(sport=sport, dport=53, len=8 + 120, chksum=0) / Raw(bytes(120)))
     ip = {"src": client, "dst": "192.0.2.1", "id": identity, "proto": 17}
     pieces = [(0, 1, whole[:64]), (8, 1, whole[64:96]), (12, 0, whole[96:])]
     return [raw(IP(**ip, frag=at, flags=more), Raw(data)) for at, more, data in pieces]
@@ -188,6 +188,22 @@ def test_fragments_of_different_datagrams_and_clients_are_kept_apart() -> None:
         assert [s.count for s in forth(rig, one[0])] == [1, 2]
         assert rig.check().in_flight == 1
         assert [s.count for s in forth(rig, other[0])] == [1, 2]
+
+
+def test_an_identification_that_is_used_again_belongs_to_the_newer_datagram() -> None:
+    with line(guest("tally"), isolate="flow") as rig:
+        assert [s.count for s in forth(rig, *fragments(7, sport=1000))] == [1, 2, 3]
+        assert [s.count for s in forth(rig, *fragments(7, sport=2000))] == [1, 2, 3]
+        assert rig.check().chain("edge").live == 2
+
+
+def test_a_fragmented_icmp_error_leaves_nothing_with_the_client_that_it_quotes() -> None:
+    with line(guest("tally")) as rig:
+        flow = udp(1)
+        assert forth(rig, flow)[0].count == 1
+        error = IP(src="10.0.0.9", dst="192.0.2.1", id=5, flags="MF") / ICMP(type=3, code=1) / Raw(flow[14 : 14 + 28])
+        rig.pass_through("lan", raw(error / Raw(bytes(4))))
+        assert {c.address: c.flows for c in rig.node.clients("edge")}["10.0.0.1"] == 1
 
 
 def test_a_fragment_without_its_first_one_is_held_for_a_second_and_then_dropped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 
 import pytest
@@ -363,3 +364,40 @@ def test_what_is_in_flight_when_a_node_stops_is_counted() -> None:
         statistics = rig.node.stop()
         assert statistics.in_flight == 0
         assert statistics.balance == 0
+
+
+def test_statistics_may_be_asked_from_another_thread_while_the_node_is_stepped_and_stopped() -> None:
+    with line(guest("tally")) as rig:
+        done = threading.Event()
+        balances: list[int] = []
+
+        def ask() -> None:
+            while not done.is_set():
+                balances.append(rig.node.statistics().balance)
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        for number in range(300):
+            rig.inject("lan", client_packet(number % 200, b"x"))
+            rig.node.run_once()
+        rig.node.stop()
+        done.set()
+        asker.join(10)
+        assert balances
+        assert set(balances) == {0}
+
+
+def test_another_thread_cannot_go_on_stepping() -> None:
+    with line(guest("tally")) as rig:
+        rig.node.run_once()
+        caught: list[str] = []
+
+        def step() -> None:
+            with pytest.raises(EdgeosError) as error:
+                rig.node.run_once()
+            caught.append(str(error.value))
+
+        stepper = threading.Thread(target=step)
+        stepper.start()
+        stepper.join(10)
+        assert "another thread" in caught[0]
