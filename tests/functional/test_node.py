@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from node_harness import MILLISECOND_NS, Rig, client_packet, guest, line, rig
 
-from edgeos import ChainSettings, EdgeosError, NodeSettings, TemplateSettings, testing
+from edgeos import ChainSettings, EdgeosError, Node, NodeSettings, TemplateSettings, testing
 
 FORWARD, DROP, BACK, EMIT, EMIT_BACK, TRAP = range(6)
 LOOP, SHORTEN, LENGTHEN, PORT = 8, 10, 11, 13
@@ -401,3 +401,22 @@ def test_another_thread_cannot_go_on_stepping() -> None:
         stepper.start()
         stepper.join(10)
         assert "another thread" in caught[0]
+
+
+@pytest.mark.parametrize("wait", ["adaptive", "block"])
+def test_an_idle_node_uses_no_cpu(wait: str) -> None:
+    with testing.memory_port("lan") as lan, testing.memory_port("wan") as wan, Node(NodeSettings(wait=wait)) as node:  # type: ignore[arg-type]
+        node.add_port(lan)
+        node.add_port(wan)
+        node.add_template(guest("tally"))
+        node.add_chain(ChainSettings(name="edge", path=("lan", "tally", "wan")))
+        node.add_rule("any", chain="edge")
+        node.start()
+        for client in range(50):
+            assert lan.inject(client_packet(client))
+        time.sleep(0.3)
+        before = time.process_time()
+        time.sleep(1.0)
+        used = time.process_time() - before
+        assert node.statistics().chain("edge").live == 50
+        assert used < 0.02
