@@ -41,6 +41,7 @@ bool Chain::bind(ChainInstance& instance, uint64_t now_ns) {
 Fwp* Chain::replace(ChainInstance& instance, uint8_t stage) {
   Fwp* fwp = spec_.stages[stage].pool->take();
   if (fwp == nullptr) return nullptr;
+  fwp->prefetch();
   fwp->activate(&instance, stage);
   instance.fwps[stage] = fwp;
   counters.peak = std::max(counters.peak, ++counters.live);
