@@ -40,9 +40,17 @@ _Static_assert(EDGEOS_SLOT_SIZE >= 64 && EDGEOS_SLOT_SIZE <= 65536 && EDGEOS_SLO
 /* Verdicts. 0 forwards on out port 0 (onward along the chain), k on out port k. */
 #define EDGEOS_DROP (-1) /* discard the message; counted as a drop by verdict */
 #define EDGEOS_BACK (-2) /* send it back the way it came */
+#define EDGEOS_DONE (-3) /* dealt with: it goes no further; counted as consumed */
 
 /* Kinds of message. */
-#define EDGEOS_PACKET 0 /* an Ethernet frame, without its frame check sequence */
+#define EDGEOS_PACKET 0      /* an Ethernet frame, without its frame check sequence */
+#define EDGEOS_OPEN 1        /* a connection opened; its data are an edgeos_endpoints */
+#define EDGEOS_DATA 2        /* bytes of a connection, in order */
+#define EDGEOS_HALF_CLOSED 3 /* the other end sends no more; it may still read */
+#define EDGEOS_CLOSED 4      /* the connection is gone, and its flow number with it */
+#define EDGEOS_DATAGRAM 5    /* a whole datagram */
+#define EDGEOS_ROOM 6        /* the connection takes bytes again, after edgeos_send took fewer than it was given */
+#define EDGEOS_TIMER 7       /* a timer has run out; its data are the 8 bytes of the token it was set with */
 
 /* Directions. */
 #define EDGEOS_FORWARD 0 /* from the client's side towards the far end of the chain */
@@ -52,13 +60,25 @@ typedef struct edgeos_message {
     uint8_t *data;     /* first byte; may be moved anywhere inside this guest's memory */
     uint32_t len;      /* bytes; may be changed up to capacity */
     uint32_t capacity; /* bytes that fit at the data pointer as delivered */
-    uint8_t kind;      /* EDGEOS_PACKET */
+    uint8_t kind;      /* EDGEOS_PACKET and so on */
     uint8_t port;      /* in port: in a line 0 = from the client's side, 1 = from the far side */
     uint8_t direction; /* EDGEOS_FORWARD or EDGEOS_REVERSE */
     uint8_t reserved;
     uint64_t flow;    /* number of the flow within this FWP, from 1; both directions alike; 0 = not tracked */
     uint64_t time_ns; /* when the message was received, nanoseconds since 1970 */
 } edgeos_message;
+
+/* The two ends of a connection, as they are in the data of EDGEOS_OPEN. */
+typedef struct edgeos_endpoints {
+    uint8_t family;      /* 4, 6, or 0 for a Unix socket, which has no addresses */
+    uint8_t transport;   /* 6 TCP, 17 UDP, 0 Unix */
+    uint16_t peer_port;  /* host byte order */
+    uint16_t local_port; /* host byte order */
+    uint16_t upstream;   /* 0: a client's connection; n: opened by edgeos_connect(n - 1) */
+    uint8_t peer[16];    /* of the client, or of the upstream; IPv4 as ::ffff:a.b.c.d */
+    uint8_t local[16];
+} edgeos_endpoints;
+_Static_assert(sizeof(edgeos_endpoints) == 40, "part of the binary interface");
 
 /* A named counter that the control plane can read, per client and summed:
  *     EDGEOS_COUNTER(denied);   ...   denied.value++;                                           */
@@ -112,6 +132,58 @@ extern edgeos_counter __stop_edgeos_counters[] __attribute__((weak));
 static inline int edgeos_emit(int port, const void *data, uint32_t len) {
     return edgeos_import_emit(edgeos_current, port, data, len);
 }
+
+/* ---- Connections and datagrams. Flows are known by their number, m->flow, at any later time too. ---- */
+
+__attribute__((import_module("edgeos"), import_name("stream"))) int32_t edgeos_import_stream(uint64_t flow, int32_t to,
+                                                                                             int32_t kind,
+                                                                                             const void *data,
+                                                                                             uint32_t len);
+
+/* Sends bytes to the other end of a flow: its client, through the stages before this one, or the upstream that it was opened
+ * to. Returns how many bytes were taken: all or the first part of them for a connection, after which EDGEOS_ROOM says when
+ * there is room again; all or none of a datagram. -1: no such flow, or it is closed. The bytes are copied at once. */
+static inline int32_t edgeos_send(uint64_t flow, const void *data, uint32_t len) {
+    return edgeos_import_stream(flow, EDGEOS_BACK, EDGEOS_DATA, data, len);
+}
+
+/* Sends bytes of a flow onward, to the stage on out port `port`. As edgeos_send, but -1 also when there is no such stage. */
+static inline int32_t edgeos_forward(uint64_t flow, int port, const void *data, uint32_t len) {
+    return edgeos_import_stream(flow, port, EDGEOS_DATA, data, len);
+}
+
+/* Ends this side's sending once everything sent has left; the other end may still send. 0, or -1: no such flow. */
+static inline int32_t edgeos_finish(uint64_t flow) {
+    return edgeos_import_stream(flow, EDGEOS_BACK, EDGEOS_HALF_CLOSED, 0, 0);
+}
+
+/* Closes a connection once everything sent has left. No more messages of this flow come, EDGEOS_CLOSED neither.
+ * 0, or -1: no such flow. */
+static inline int32_t edgeos_close(uint64_t flow) {
+    return edgeos_import_stream(flow, EDGEOS_BACK, EDGEOS_CLOSED, 0, 0);
+}
+
+/* ---- What the manifest may grant to a template. A guest that calls what was not granted is refused when it is loaded. ---- */
+
+__attribute__((import_module("edgeos"), import_name("connect"))) int64_t edgeos_import_connect(uint32_t upstream);
+__attribute__((import_module("edgeos"), import_name("timer"))) int32_t edgeos_import_timer(uint64_t delay_ns,
+                                                                                           uint64_t token);
+__attribute__((import_module("edgeos"), import_name("clock"))) uint64_t edgeos_import_clock(void);
+__attribute__((import_module("edgeos"), import_name("random"))) int32_t edgeos_import_random(void *data, uint32_t len);
+
+/* grant.connect: opens a connection to the upstream that stands at this place in the grant's list, from 0. Returns the number
+ * of the new flow, whose EDGEOS_OPEN or, when it fails, EDGEOS_CLOSED follows; -1: no such upstream, or too many connections. */
+static inline int64_t edgeos_connect(uint32_t upstream) { return edgeos_import_connect(upstream); }
+
+/* grant.timer: asks for an EDGEOS_TIMER that carries `token`, `delay_ns` nanoseconds from now, once. Setting a token again
+ * moves its timer; a delay of UINT64_MAX ends it. 0, or -1: too many timers. */
+static inline int32_t edgeos_timer(uint64_t delay_ns, uint64_t token) { return edgeos_import_timer(delay_ns, token); }
+
+/* grant.clock: nanoseconds since 1970. Without the grant there is m->time_ns. */
+static inline uint64_t edgeos_clock(void) { return edgeos_import_clock(); }
+
+/* grant.random: fills `len` bytes with randomness fit for keys. 0, or -1: the range is outside the memory, or over 64 KiB. */
+static inline int32_t edgeos_random(void *data, uint32_t len) { return edgeos_import_random(data, len); }
 
 /* Ends edgeos_init with a reason for the user, such as "line 3: unknown word 'alow'"; the template is then refused. */
 __attribute__((noreturn)) static inline void edgeos_fail(const char *reason) {

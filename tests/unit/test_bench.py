@@ -116,7 +116,7 @@ def test_plots_without_matplotlib_say_the_fix_before_the_run(monkeypatch: pytest
 
 @pytest.mark.parametrize("option", ["--json", "--plot"])
 def test_a_file_that_cannot_be_written_ends_before_the_run(option: str, tmp_path: Path):
-    found = CliRunner().invoke(bench_app, ["startup", option, str(tmp_path / "missing" / "file")])
+    found = CliRunner(env={"COLUMNS": "300"}).invoke(bench_app, ["startup", option, str(tmp_path / "missing" / "file")])
     assert found.exit_code == 2
     assert "cannot be written" in found.output
 
