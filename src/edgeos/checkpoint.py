@@ -148,14 +148,22 @@ def make_checkpoint(
     values = init.globals()
     layout = _check_layout(raw_layout, snapshot, _stack_pointer(parsed, values))
     _clear_messages(snapshot, layout)
-    result = wasm.rewrite(
-        parsed,
-        exports=[exports[name] for name in _KEPT],
-        memory=replace(memory, minimum=len(snapshot) // wasm.PAGE_SIZE),
-        globals=_captured_globals(parsed, values),
-        data=_segments(snapshot),
-    )
-    init.validate(result)
+
+    def written(*, references: bool) -> bytes:
+        return wasm.rewrite(
+            parsed,
+            exports=[exports[name] for name in _KEPT],
+            memory=replace(memory, minimum=len(snapshot) // wasm.PAGE_SIZE),
+            globals=_captured_globals(parsed, values),
+            data=_segments(snapshot),
+            references=references,
+        )
+
+    # An instance without a table is made and cleared sooner. Whether the code does without one, validation tells.
+    result = written(references=False)
+    if not init.is_valid(result):
+        result = written(references=True)
+        init.validate(result)
     return Checkpoint(result, layout, len(snapshot))
 
 
@@ -357,6 +365,14 @@ class _Init:
     def globals(self) -> dict[int, bytes]:
         """The mutable globals' bytes by index; read raw, since a Python float would not keep every NaN."""
         return {index: self._global(self._exports[_global_export(index)]) for index in _mutable(self._module)}
+
+    def is_valid(self, result: bytes) -> bool:
+        """Whether the engine takes a module."""
+        try:
+            self.validate(result)
+        except GuestError:
+            return False
+        return True
 
     def validate(self, result: bytes) -> None:
         """Checks that the rewritten module is one that the engine takes."""

@@ -519,11 +519,13 @@ def rewrite(
     memory: Limits,
     globals: Sequence[Global] | None = None,
     data: Sequence[tuple[int, bytes]] | None = None,
+    references: bool = True,
 ) -> bytes:
     """The module without its start function and its custom sections, with these exports and this size of its memory.
 
     `globals` replaces the globals, same number, order and types; `data` replaces the data segments by active ones
-    (address, bytes). Left out, both stay as they are. Code, types, tables and element segments stay.
+    (address, bytes). Left out, both stay as they are. Code and types stay; so do tables and element segments, unless
+    `references` is False: then the module is valid only if its code uses none of them.
     """
     sections = {number: body for number, body in module.sections.items() if number != _START}
     sections[_EXPORTS] = _vector(_name(e.name) + bytes([e.kind]) + _unsigned(e.index) for e in exports)
@@ -532,7 +534,11 @@ def rewrite(
         sections[_GLOBALS] = _vector(bytes([g.value, g.mutable]) + g.init for g in globals)
     if data is not None:
         _replace_data(module, sections, data)
-    _declare_dropped(module, sections, exports)
+    if references:
+        _declare_dropped(module, sections, exports)
+    else:
+        sections.pop(_TABLES, None)
+        sections.pop(_ELEMENTS, None)
     body = b"".join(
         bytes([number]) + _unsigned(len(sections[number])) + sections[number] for number in _ORDER if number in sections
     )

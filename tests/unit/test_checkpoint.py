@@ -250,3 +250,23 @@ int edgeos_handle(edgeos_message *m)      /* the SDK loops over the burst */
     checkpoint = make_checkpoint(build(source), b"")
     store, exports = instance(checkpoint)
     assert handle(checkpoint, store, exports, [bytes(13), bytes(14), b"", bytes(2048)]) == [-1, 0, -1, 0]
+
+
+PLAIN = "#include <edgeos.h>\nint edgeos_handle(edgeos_message *m) { return m->len < 14 ? -1 : 0; }\n"
+THROUGH_A_POINTER = """
+#include <edgeos.h>
+static int drop(void) { return EDGEOS_DROP; }
+static int (*volatile verdict)(void) = drop;
+int edgeos_handle(edgeos_message *m) { (void)m; return verdict(); }
+"""
+
+
+@pytest.mark.parametrize(("source", "kept"), [(PLAIN, 0), (THROUGH_A_POINTER, 1)])
+def test_a_table_is_left_out_when_the_code_does_without_it(source: str, kept: int, tmp_path: Path) -> None:
+    path = tmp_path / "guest.c"
+    path.write_text(source)
+    module = build(path)
+    assert wasm.parse(module).tables, "the compiler writes a table in any case"
+    checkpoint = make_checkpoint(module, b"")
+    assert len(wasm.parse(checkpoint.wasm).tables) == kept
+    assert handle(checkpoint, *instance(checkpoint), [bytes(1)]) == [-1]
