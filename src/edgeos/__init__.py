@@ -25,11 +25,13 @@ from edgeos.node import Node
 from edgeos.port import Port, open_port
 from edgeos.settings import (
     ChainSettings,
+    Grants,
     Manifest,
     NodeSettings,
     PortSettings,
     RuleSettings,
     TemplateSettings,
+    UpstreamSettings,
 )
 from edgeos.statistics import (
     ChainStatistics,
@@ -47,6 +49,7 @@ __all__ = [
     "Checkpoint",
     "ClientStatistics",
     "EdgeosError",
+    "Grants",
     "GuestError",
     "LimitError",
     "Manifest",
@@ -63,6 +66,7 @@ __all__ = [
     "StageStatistics",
     "Template",
     "TemplateSettings",
+    "UpstreamSettings",
     "build",
     "check_settings",
     "load_manifest",

@@ -14,7 +14,7 @@ import itertools
 import re
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -24,6 +24,7 @@ from wasmtime import _ffi as ffi
 
 from edgeos import wasm
 from edgeos.errors import GuestError
+from edgeos.host_calls import CALLS, import_problem
 
 MEMORY_LIMIT_DEFAULT: Final = 1024 * 1024
 """Bytes of linear memory that one FWP may have."""
@@ -63,7 +64,6 @@ _LAYOUT_SIZE: Final = _LAYOUT.size + _LAYOUT_ERROR.size
 _COMPILE: Final = "compile with `edgeos build`"
 
 _I = wasm.I32
-_EMIT: Final = wasm.FuncType(bytes([_I] * 4), bytes([_I]))
 _FUNCTIONS: Final = {
     "edgeos_layout_v1": wasm.FuncType(b"", bytes([_I])),
     "edgeos_config": wasm.FuncType(bytes([_I]), bytes([_I])),
@@ -130,15 +130,18 @@ def make_checkpoint(
     memory_limit: int = MEMORY_LIMIT_DEFAULT,
     fuel: int = FUEL_DEFAULT,
     time_limit: float = TIME_LIMIT_DEFAULT,
+    granted: Collection[str] = (),
 ) -> Checkpoint:
     """Runs the init of `module` with `config` and captures what it left.
 
     `memory_limit` (bytes, rounded down to pages of 64 KiB) holds for init and for the FWPs: past it memory.grow answers
-    -1. `fuel` (instructions) and `time_limit` (seconds) bound init. Raises GuestError with the reason and the fix when
-    the module is malformed, asks for what guests do not get, fails in init, or has state that cannot be captured.
+    -1. `fuel` (instructions) and `time_limit` (seconds) bound init. `granted` are the calls beyond edgeos.emit and
+    edgeos.stream that the guest may import: "connect", "timer", "clock", "random". Raises GuestError with the reason
+    and the fix when the module is malformed, asks for what it does not get, fails in init, or has state that cannot be
+    captured.
     """
     parsed = wasm.parse(module)
-    exports = _check_interface(parsed)
+    exports = _check_interface(parsed, granted)
     _check_state(parsed)
     memory = _bounded_memory(parsed, memory_limit)
     copy = wasm.rewrite(parsed, exports=_probe_exports(parsed, exports), memory=memory)
@@ -170,9 +173,9 @@ def make_checkpoint(
 # ---- What is refused before anything runs ----
 
 
-def _check_interface(module: wasm.Module) -> dict[str, wasm.Export]:
+def _check_interface(module: wasm.Module, granted: Collection[str]) -> dict[str, wasm.Export]:
     """The exports of the guest ABI by name, when imports and exports are what the ABI allows."""
-    problems = [_import_problem(entry) for entry in module.imports]
+    problems = [import_problem(entry, granted) for entry in module.imports]
     exports = {entry.name: entry for entry in module.exports}
     memory = exports.get("memory")
     if memory is None or memory.kind != wasm.MEMORY:
@@ -182,22 +185,6 @@ def _check_interface(module: wasm.Module) -> dict[str, wasm.Export]:
     if found:
         raise GuestError("the module is not an edgeos guest:\n" + "\n".join(f"  {problem}" for problem in found[:20]))
     return exports
-
-
-def _import_problem(entry: wasm.Import) -> str:
-    if (entry.module, entry.name) == ("edgeos", "emit"):
-        if entry.function == _EMIT:
-            return ""
-        return f"import edgeos.emit must be a function of type {_EMIT}: {_COMPILE} against the edgeos.h of this version"
-    name = f"{printable(entry.module)}.{printable(entry.name)}"
-    if entry.kind != wasm.FUNCTION:
-        return f"import {name}: memory, tables and globals must be the guest's own; {_COMPILE}"
-    if entry.module.startswith("wasi"):
-        return (
-            f"import {name}: guests get no files, clock, randomness or sockets; remove the calls that need it, such as "
-            "printf, fopen or time"
-        )
-    return f"import {name}: only edgeos.emit is granted; remove the call, or define the function in the guest"
 
 
 def _export_problem(module: wasm.Module, found: wasm.Export | None, name: str, wanted: wasm.FuncType) -> str:
@@ -309,6 +296,25 @@ def _engine() -> wasmtime.Engine:
     return wasmtime.Engine(config)
 
 
+_VALUE_TYPES: Final = {wasm.I32: wasmtime.ValType.i32, wasm.I64: wasmtime.ValType.i64}
+
+
+def _call_in_init(store: wasmtime.Store, name: str) -> wasmtime.Func:
+    """What a host call does in init, which has no client: it answers -1, or ends init where the answer would stay."""
+    call = CALLS[name]
+
+    def answer(*_: int) -> int:
+        if call.secret:
+            raise GuestError(
+                f"init called edgeos.{name}: the checkpoint would give every client {call.secret}; "
+                "call it when a message is handled"
+            )
+        return -1
+
+    parameters, results = ([_VALUE_TYPES[value]() for value in part] for part in (call.type.params, call.type.results))
+    return wasmtime.Func(store, wasmtime.FuncType(parameters, results), answer)
+
+
 class _Init:
     """One run of a guest's init, in an instance of its own."""
 
@@ -331,12 +337,10 @@ class _Init:
         self._layout_address: int | None = None
 
     def _instantiate(self, copy: bytes) -> Any:
-        i32 = wasmtime.ValType.i32()
-        # Init has no messages, so what it emits is turned down.
-        emit = wasmtime.Func(self._store, wasmtime.FuncType([i32] * 4, [i32]), lambda *_: -1)
         try:
             compiled = wasmtime.Module(self._engine, copy)
-            instance = wasmtime.Instance(self._store, compiled, [emit] * len(self._module.imports))
+            calls = [_call_in_init(self._store, entry.name) for entry in self._module.imports]
+            instance = wasmtime.Instance(self._store, compiled, calls)
         except wasmtime.WasmtimeError as error:
             raise GuestError(f"the module is not valid: {_short(str(error))}") from None
         except wasmtime.Trap as trap:

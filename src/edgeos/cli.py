@@ -25,7 +25,7 @@ from edgeos.errors import EdgeosError, ManifestError
 from edgeos.findings import printable
 from edgeos.manifest import load_manifest
 from edgeos.report import LiveReport, summary
-from edgeos.schema import SECTIONS
+from edgeos.schema import INNER, SECTIONS
 from edgeos.units import parse_size
 
 if TYPE_CHECKING:
@@ -147,10 +147,12 @@ def check(
         _counted(len(records), noun)
         for records, noun in (
             (settings.ports, "port"),
+            (settings.upstreams, "upstream"),
             (settings.templates, "template"),
             (settings.chains, "chain"),
             (settings.rules, "rule"),
         )
+        if records or noun != "upstream"
     ]
     print(f"{printable(str(manifest))}: ok, {', '.join(counts)}")
 
@@ -245,7 +247,7 @@ def _counted(number: int, noun: str) -> str:
 
 def _table_of_keys() -> Table:
     table = Table("key", "allowed", "default", "meaning", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for section in SECTIONS.values():
+    for section in (*SECTIONS.values(), *INNER.values()):
         title = "[[rule]]" if section.title == "rule" else f"[{section.title}]"
         table.add_row(Text(title))
         for field in section.fields:

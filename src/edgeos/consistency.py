@@ -15,9 +15,19 @@ from edgeos.errors import ManifestError
 from edgeos.findings import BadValueError, Findings, listed, nearest, quoted, shown, unknown
 from edgeos.graph import FORWARD, REVERSE, ChainGraph, build_graph
 from edgeos.schema import RECORDS
-from edgeos.settings import ChainSettings, Manifest, NodeSettings, PortSettings, RuleSettings, TemplateSettings
+from edgeos.settings import (
+    ChainSettings,
+    Grants,
+    Manifest,
+    NodeSettings,
+    PortSettings,
+    RuleSettings,
+    TemplateSettings,
+    UpstreamSettings,
+)
 
-Record = NodeSettings | PortSettings | TemplateSettings | ChainSettings | RuleSettings
+NamedRecord = PortSettings | UpstreamSettings | TemplateSettings | ChainSettings
+Record = NodeSettings | NamedRecord | Grants | RuleSettings
 Names = Mapping[str, Collection[str]]
 
 
@@ -26,14 +36,22 @@ def tables(manifest: Manifest) -> Iterator[tuple[str, Record]]:
     yield "node", manifest.node
     for title, records in named_records(manifest).items():
         for record in records:
-            yield f"{title}.{quoted(str(record.name))}", record
+            table = f"{title}.{quoted(str(record.name))}"
+            yield table, record
+            if isinstance(record, TemplateSettings) and isinstance(record.grant, Grants):
+                yield f"{table}.grant", record.grant
     for number, rule in enumerate(manifest.rules, 1):
         yield rule_table(number), rule
 
 
-def named_records(manifest: Manifest) -> Mapping[str, tuple[PortSettings | TemplateSettings | ChainSettings, ...]]:
+def named_records(manifest: Manifest) -> Mapping[str, tuple[NamedRecord, ...]]:
     """The records that have names, by section."""
-    return {"port": manifest.ports, "template": manifest.templates, "chain": manifest.chains}
+    return {
+        "port": manifest.ports,
+        "upstream": manifest.upstreams,
+        "template": manifest.templates,
+        "chain": manifest.chains,
+    }
 
 
 def rule_table(number: int) -> str:
@@ -55,6 +73,7 @@ def check_consistency(findings: Findings, manifest: Manifest, names: Names) -> N
             BadValueError("the name of a port", "a name that no port and no template has"),
         )
     _check_resources(findings, manifest)
+    _check_grants(findings, manifest, names)
     findings.problems.extend(missing_devices(manifest))
     graphs = _check_chains(findings, manifest, names)
     _check_rules(findings, manifest, names, graphs)
@@ -82,11 +101,13 @@ def find_warnings(manifest: Manifest) -> list[str]:
         "port": {entry.port for graph in graphs.values() for entry in graph.entries},
         "template": {stage.template for graph in graphs.values() for stage in graph.stages},
         "chain": {rule.chain for rule in manifest.rules},
+        "upstream": {name for template in manifest.templates for name in template.grant.connect},
     }
+    users = {"port": "no chain uses it", "template": "no chain uses it", "chain": "no rule uses it"}
     for title, declared in names.items():
         for name in declared:
             if name not in used[title]:
-                findings.add(f"{title}.{name}", "no rule uses it" if title == "chain" else "no chain uses it")
+                findings.add(f"{title}.{name}", users.get(title, "no template is granted it"))
     _warn_of_rules(findings, manifest)
     _warn_of_files(findings, manifest, graphs)
     return findings.problems
@@ -97,17 +118,42 @@ def _check_resources(findings: Findings, manifest: Manifest) -> None:
     users: dict[object, str] = {}
     for port in manifest.ports:
         table = f"port.{quoted(str(port.name))}"
-        for key, value in (("read", port.read), ("write", port.write), ("device", port.device)):
+        for key, what in (("read", "file"), ("write", "file"), ("device", "device"), ("listen", "address")):
+            value = getattr(port, key)
             if value is None or findings.is_bad(table, (key,)):
                 continue
-            identity = _file_identity(value) if isinstance(value, Path) else value
+            identity = _identity(port, value)
             if identity is None:
                 continue
             user = users.setdefault(identity, f"{table}.{key}")
             if user != f"{table}.{key}":
-                what = "device" if key == "device" else "file"
-                problem = BadValueError(f"{shown(str(value))}, which {user} uses", f"a {what} of its own")
+                problem = BadValueError(f"{shown(str(value))}, which {user} uses", f"{_a(what)} of its own")
                 findings.report(table, key, problem)
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _identity(port: PortSettings, value: object) -> object:
+    """Equal for two values that mean one thing which only one port can have; None for what many may share."""
+    if isinstance(value, Path):
+        return _file_identity(value)
+    if isinstance(value, str) and port.kind == "unix":
+        return os.path.realpath(value)
+    return (port.kind, value) if port.is_listener else value
+
+
+def _check_grants(findings: Findings, manifest: Manifest, names: Names) -> None:
+    for table, record in tables(manifest):
+        if not isinstance(record, Grants) or findings.is_bad(table, ("connect",)):
+            continue
+        for name in record.connect:
+            if name not in names["upstream"]:
+                none = "an upstream, but there is none"
+                findings.report(table, "connect", unknown(name, names["upstream"], none))
+        if len(set(record.connect)) < len(record.connect):
+            findings.report(table, "connect", BadValueError("an upstream twice", "each upstream once"))
 
 
 def _file_identity(path: Path) -> object:
@@ -128,7 +174,31 @@ def _check_chains(findings: Findings, manifest: Manifest, names: Names) -> dict[
             graphs[chain.name] = build_graph(chain, names["port"], names["template"])
         except ManifestError as error:
             findings.problems.extend(f"{findings.file}: {problem}" for problem in error.problems)
+            continue
+        _check_listeners(findings, chain, graphs[chain.name], {port.name: port for port in manifest.ports})
     return graphs
+
+
+def _check_listeners(
+    findings: Findings, chain: ChainSettings, graph: ChainGraph, ports: Mapping[str, PortSettings]
+) -> None:
+    """Connections and packets do not meet in one chain, and connections come from one end only."""
+    table = f"chain.{quoted(str(chain.name))}"
+    key = "links" if chain.links else "path"
+    members = [ports[entry.port] for entry in graph.entries if entry.port in ports]
+    listener = next((port.name for port in members if port.is_listener), None)
+    packets = next((port.name for port in members if not port.is_listener), None)
+    if listener is not None and packets is not None:
+        found = f"the listener {shown(listener)} beside {shown(packets)}, a port for packets"
+        findings.report(table, key, BadValueError(found, "listeners only, or ports for packets only"))
+    elif listener is not None:
+        behind = [out[1] for stage in graph.stages for out in stage.outs[FORWARD] if out[0] == "port"]
+        if behind:
+            found = f"the listener {shown(behind[0])} at the far end"
+            findings.report(table, key, BadValueError(found, "listeners at the front only, and templates behind them"))
+    if packets is not None and chain.isolate == "connection" and not findings.is_bad(table, ("isolate",)):
+        found = f'"connection" with {shown(packets)}, a port for packets'
+        findings.report(table, "isolate", BadValueError(found, "shared, client, flow", 'did you mean "flow"?'))
 
 
 def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: Mapping[str, ChainGraph]) -> None:

@@ -56,11 +56,12 @@ def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[st
 
 
 def _checkpoint(module: bytes, template: TemplateSettings, cache: CodeCache) -> Checkpoint:
-    versions = f"checkpoint {CHECKPOINT_VERSION}, wasmtime {WASMTIME_VERSION}, memory {template.memory}"
-    key: list[bytes | str] = [versions, module, template.config]
+    granted = template.grant.calls
+    rules = f"checkpoint {CHECKPOINT_VERSION}, memory {template.memory}, granted {granted}, wasmtime {WASMTIME_VERSION}"
+    key: list[bytes | str] = [rules, module, template.config]
 
     def make() -> bytes:
-        return _pack(make_checkpoint(module, template.config, memory_limit=template.memory))
+        return _pack(make_checkpoint(module, template.config, memory_limit=template.memory, granted=granted))
 
     return _unpack(cache.get(key, make))
 

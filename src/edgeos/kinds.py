@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeos.endpoint import IP_HINT, PATH_HINT, check_socket_path, is_path, parse_ip_endpoint
 from edgeos.findings import BadValueError, listed, nearest, shown, unknown
 from edgeos.match import NAME, Match, parse_match
 from edgeos.share import share
@@ -91,20 +92,23 @@ class Integer(Kind):
 
 @dataclass(frozen=True)
 class Quantity(Kind):
-    """A number with a unit, kept in the smallest one."""
+    """A number with a unit, kept in the smallest one; `none` says that 0, which then needs no unit, means none."""
 
     low: int
     high: int
     parse: Callable[[object], int]
     format: Callable[[int], str]
     multiple: int = 1
+    none: bool = False
 
     @property
     def allowed(self) -> str:
         steps = f", a multiple of {self.format(self.multiple)}" if self.multiple > 1 else ""
-        return f"{self.format(self.low)} to {self.format(self.high)}{steps}"
+        return f"{self.format(self.low)} to {self.format(self.high)}{steps}" + ', or "0" for none' * self.none
 
     def read(self, raw: object, folder: Path) -> object:
+        if self.none and (raw == "0" or (raw == 0 and not isinstance(raw, bool))):
+            return 0
         value = self.parse(raw)
         self._check_range(value, shown(raw))
         return value
@@ -115,16 +119,20 @@ class Quantity(Kind):
         self._check_range(value, self.format(value) if abs(value) <= self.high else shown(value))
 
     def show(self, value: object) -> str:
+        if self.none and value == 0:
+            return '"0"'
         return f'"{self.format(value)}"' if isinstance(value, int) else shown(value)
 
     def _check_range(self, value: int, found: str) -> None:
+        if self.none and value == 0:
+            return
         if not self.low <= value <= self.high or value % self.multiple:
             raise BadValueError(found, self.allowed)
 
 
-def duration(low_ns: int, high_ns: int) -> Quantity:
+def duration(low_ns: int, high_ns: int, *, none: bool = False) -> Quantity:
     """A duration in nanoseconds, written as "30s"."""
-    return Quantity(low_ns, high_ns, parse_duration, format_duration)
+    return Quantity(low_ns, high_ns, parse_duration, format_duration, none=none)
 
 
 def size(low: int, high: int, multiple: int) -> Quantity:
@@ -196,6 +204,69 @@ class Device(Kind):
             and not any(c.isspace() for c in name)
             and name not in (".", "..")
         )
+
+
+class SocketAddress(Kind):
+    """An IP address with a port, or the path of a Unix socket, relative to the manifest; which one, the slash tells."""
+
+    allowed = f"{IP_HINT}; or {PATH_HINT}"
+
+    def read(self, raw: object, folder: Path) -> object:
+        if not isinstance(raw, str) or not raw:
+            raise BadValueError(shown(raw), self.allowed)
+        if not is_path(raw):
+            self.check(raw)
+            return raw
+        check_socket_path(raw)
+        # Not as a Path, which drops the leading "./" that makes a name a path.
+        value = raw if folder == Path() else str(folder / raw)
+        check_socket_path(value)
+        return value
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, str) or not value:
+            raise BadValueError(shown(value), self.allowed)
+        if is_path(value):
+            check_socket_path(value)
+        else:
+            parse_ip_endpoint(value)
+
+
+class Permissions(Kind):
+    """Permissions of a file, as chmod writes them: "0660", or 0o660 in TOML."""
+
+    allowed = 'permissions in octal, "0000" to "0777"'
+
+    def read(self, raw: object, folder: Path) -> object:
+        if isinstance(raw, str):
+            if not (1 <= len(raw) <= 4 and set(raw) <= set("01234567")):
+                raise BadValueError(shown(raw), self.allowed)
+            raw = int(raw, 8)
+        self.check(raw)
+        return raw
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 0o777:
+            raise BadValueError(shown(value), self.allowed)
+
+    def show(self, value: object) -> str:
+        return f'"{value:04o}"' if isinstance(value, int) else shown(value)
+
+
+@dataclass(frozen=True)
+class Table(Kind):
+    """A table of keys of its own, read and checked as one; `record` is its type."""
+
+    record: type
+    keys: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        return f"a table with {listed(self.keys)}"
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, self.record):
+            raise BadValueError(shown(value), f"a record of type {self.record.__name__}")
 
 
 class MatchText(Kind):

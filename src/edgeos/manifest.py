@@ -18,8 +18,8 @@ from typing import Any
 from edgeos.consistency import check_consistency, find_warnings, missing_devices, named_records, rule_table, tables
 from edgeos.errors import ManifestError
 from edgeos.findings import BadValueError, Findings, printable, quoted, shown, unknown
-from edgeos.kinds import Name
-from edgeos.schema import ANY, RECORDS, SECTIONS, Section
+from edgeos.kinds import Kind, Name, Table
+from edgeos.schema import ANY, INNER, RECORDS, SECTIONS, Section
 from edgeos.settings import Manifest, NodeSettings, RuleSettings
 
 __all__ = ["check_settings", "find_warnings", "load_manifest", "missing_devices", "parse_manifest"]
@@ -85,7 +85,7 @@ class _Reader:
     def __init__(self, findings: Findings, folder: Path) -> None:
         self.findings = findings
         self.folder = folder
-        self.names: dict[str, list[str]] = {"port": [], "template": [], "chain": []}
+        self.names: dict[str, list[str]] = {"port": [], "upstream": [], "template": [], "chain": []}
 
     def read(self, data: Mapping[str, Any], path: Path | None) -> Manifest:
         for key in data:
@@ -96,6 +96,7 @@ class _Reader:
             path=path,
             node=self._table("node", SECTIONS["node"], data.get("node", {})) or NodeSettings(),
             ports=records["port"],
+            upstreams=records["upstream"],
             templates=records["template"],
             chains=records["chain"],
             rules=self._rules(data.get("rule", [])),
@@ -139,7 +140,7 @@ class _Reader:
                 if field.key in raw:
                     if field.target in values:
                         raise BadValueError(f"{field.key} beside {field.target}", "one of the two")
-                    values[field.target] = field.kind.read(raw[field.key], self.folder)
+                    values[field.target] = self._value(f"{table}.{field.key}", field.kind, raw[field.key])
                 elif field.required:
                     raise BadValueError("nothing", field.kind.allowed, "the key is required")
             except BadValueError as problem:
@@ -147,6 +148,13 @@ class _Reader:
                 if field.required:
                     values[field.target] = field.stand_in
         return section.record(**values)
+
+    def _value(self, table: str, kind: Kind, raw: object) -> object:
+        if not isinstance(kind, Table):
+            return kind.read(raw, self.folder)
+        if not isinstance(raw, dict):
+            raise BadValueError(shown(raw), kind.allowed)
+        return self._table(table, INNER[kind.record], raw)
 
 
 def _check_name(findings: Findings, title: str, name: str) -> None:

@@ -31,6 +31,7 @@ from edgeos.settings import (
     PortSettings,
     RuleSettings,
     TemplateSettings,
+    UpstreamSettings,
 )
 from edgeos.statistics import ClientStatistics, NodeStatistics, client_statistics, node_statistics
 from edgeos.template import Template
@@ -41,7 +42,7 @@ GUARD_FWPS_MAX = 256
 MAPPINGS_PER_FWP = 4
 MAPPINGS_SPARE = 4096
 
-_ISOLATION = {"shared": 0, "client": 1, "flow": 2}
+_ISOLATION = {"shared": 0, "client": 1, "connection": 2, "flow": 2}
 _WHEN_FULL = {"refuse": 0, "evict": 1}
 _ON_KILL = {"restart": 0, "block": 1}
 _WAIT = {"adaptive": 0, "spin": 1, "block": 2}
@@ -98,6 +99,11 @@ class Node:
             settings = PortSettings(name=port.name, kind="memory")
             self._native_ports[port.name] = port
         self._manifest = replace(self._manifest, ports=(*self._manifest.ports, settings))
+
+    def add_upstream(self, upstream: UpstreamSettings) -> None:
+        """Adds a service that templates may be granted to connect to."""
+        self._require_setup()
+        self._manifest = replace(self._manifest, upstreams=(*self._manifest.upstreams, upstream))
 
     def add_template(self, template: TemplateSettings | Template) -> None:
         """Adds a template; given its settings, the guest is built and initialised when the node starts."""

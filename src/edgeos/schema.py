@@ -6,10 +6,11 @@ Defaults are those of the records in `edgeos.settings`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeos.endpoint import IP_HINT, PATH_HINT, is_path
 from edgeos.findings import BadValueError, shown
 from edgeos.kinds import (
     Appliance,
@@ -24,6 +25,9 @@ from edgeos.kinds import (
     MatchText,
     Name,
     OutputFile,
+    Permissions,
+    SocketAddress,
+    Table,
     Texts,
     duration,
     size,
@@ -31,13 +35,16 @@ from edgeos.kinds import (
 from edgeos.match import parse_match
 from edgeos.settings import (
     KIB,
+    LISTENER_KINDS,
     MILLISECOND_NS,
     SECOND_NS,
     ChainSettings,
+    Grants,
     NodeSettings,
     PortSettings,
     RuleSettings,
     TemplateSettings,
+    UpstreamSettings,
 )
 from edgeos.units import format_size
 
@@ -93,6 +100,11 @@ class Section:
         value = values[field.target]
         return "" if field.required or value in (None, (), dataclasses.MISSING) else field.kind.show(value)
 
+    def differs(self, record: object, field: Field) -> bool:
+        """True if the record has another value for the field than when it is left out."""
+        default = next(f.default for f in dataclasses.fields(self.record) if f.name == field.target)
+        return bool(getattr(record, field.target) != default)
+
 
 def _port_files(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
     given = [("read", port.read), ("write", port.write)]
@@ -113,6 +125,44 @@ def _port_device(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
         )
     if not needed and port.device is not None:
         yield "device", BadValueError(shown(port.device), f"no device for kind {port.kind}, only for tap and afpacket")
+
+
+# Which kinds of listener each key is for, beyond `listen`.
+_LISTENER_KEYS = {
+    "mode": ("unix",),
+    "max_connections": LISTENER_KINDS,
+    "max_per_client": ("tcp", "udp"),
+    "accept_rate": LISTENER_KINDS,
+    "open_timeout": ("tcp", "unix"),
+    "idle_timeout": LISTENER_KINDS,
+    "backlog": ("tcp", "unix"),
+    "proxy_protocol": ("tcp", "unix"),
+    "output_limit": LISTENER_KINDS,
+}
+
+
+def _port_listen(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
+    allowed = PATH_HINT if port.kind == "unix" else IP_HINT
+    if port.is_listener and port.listen is None:
+        yield "listen", BadValueError("nothing", f"{allowed}, for kind {port.kind}", 'add listen = "…"')
+    elif port.is_listener and port.listen is not None and is_path(port.listen) != (port.kind == "unix"):
+        yield "listen", BadValueError(shown(port.listen), f"{allowed}, for kind {port.kind}")
+    elif not port.is_listener and port.listen is not None:
+        kinds = _listed_kinds(LISTENER_KINDS)
+        yield "listen", BadValueError(shown(port.listen), f"no listen for kind {port.kind}, only for {kinds}")
+
+
+def _port_listener_keys(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
+    for field in PORT.fields:
+        kinds = _LISTENER_KEYS.get(field.key)
+        if kinds is not None and port.kind not in kinds and PORT.differs(port, field):
+            found = field.kind.show(getattr(port, field.target))
+            allowed = f"no {field.key} for kind {port.kind}, only for {_listed_kinds(kinds)}"
+            yield field.key, BadValueError(found, allowed)
+
+
+def _listed_kinds(kinds: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
 
 
 def _template_origin(template: TemplateSettings) -> Iterator[tuple[str, BadValueError]]:
@@ -179,7 +229,7 @@ PORT = Section(
     (
         Field(
             "kind",
-            Choice(("pcap", "tap", "afpacket"), api_only=("memory",)),
+            Choice(("pcap", "tap", "afpacket", *LISTENER_KINDS), api_only=("memory",)),
             "what it is",
             required=True,
             stand_in="pcap",
@@ -187,8 +237,62 @@ PORT = Section(
         Field("read", InputFile(), "pcap: the capture file that messages come from"),
         Field("write", OutputFile(), "pcap: the capture file that messages go to"),
         Field("device", Device(), "tap, afpacket: the network device"),
+        Field("listen", SocketAddress(), "tcp, udp: the address and port; unix: the path of the socket"),
+        Field("mode", Permissions(), "unix: permissions of the socket"),
+        Field("max_connections", Integer(1, 1_000_000), "tcp, udp, unix: connections at once; udp: clients' ports"),
+        Field("max_per_client", Integer(1, 1_000_000), "tcp, udp: the same for each client address"),
+        Field("accept_rate", Integer(0, 1_000_000), "tcp, udp, unix: new connections a second; 0 is any number"),
+        Field(
+            "open_timeout",
+            duration(MILLISECOND_NS, DAY_NS, none=True),
+            "tcp, unix: how soon a new connection must have sent its first byte",
+            attribute="open_timeout_ns",
+        ),
+        Field(
+            "idle_timeout",
+            duration(MILLISECOND_NS, DAY_NS, none=True),
+            "tcp, udp, unix: silence in both directions after which a connection is closed",
+            attribute="idle_timeout_ns",
+        ),
+        Field("backlog", Integer(1, 65535), "tcp, unix: connections that wait to be accepted"),
+        Field("proxy_protocol", Flag(), "tcp, unix: each connection starts with a PROXY header that names its client"),
+        Field(
+            "output_limit",
+            size(4 * KIB, 16 * MIB, 1),
+            "tcp, udp, unix: bytes that wait for a slow reader before its FWP waits",
+        ),
     ),
-    (Agreement(("kind", "read", "write"), _port_files), Agreement(("kind", "device"), _port_device)),
+    (
+        Agreement(("kind", "read", "write"), _port_files),
+        Agreement(("kind", "device"), _port_device),
+        Agreement(("kind", "listen"), _port_listen),
+        Agreement(("kind",), _port_listener_keys),
+    ),
+)
+
+UPSTREAM = Section(
+    "upstream.NAME",
+    UpstreamSettings,
+    (
+        Field(
+            "address",
+            SocketAddress(),
+            "where it is: an address and port of TCP, or the path of a Unix socket",
+            required=True,
+            stand_in="127.0.0.1:1",
+        ),
+    ),
+)
+
+GRANT = Section(
+    "template.NAME.grant",
+    Grants,
+    (
+        Field("connect", Texts("names of upstreams"), "upstreams that guests may open connections to, by their order"),
+        Field("timer", Flag(), "true: guests may set timers"),
+        Field("clock", Flag(), "true: guests may read the time of day"),
+        Field("random", Flag(), "true: guests may draw randomness"),
+    ),
 )
 
 TEMPLATE = Section(
@@ -212,6 +316,7 @@ TEMPLATE = Section(
         Field("slot_size", size(64, 64 * KIB, 64), "bytes of the largest message"),
         Field("ready_low", Integer(0, 65536), "the pool is refilled below this many ready FWPs"),
         Field("ready_high", Integer(1, 65536), "the pool keeps at most this many ready FWPs"),
+        Field("grant", Table(Grants, tuple(GRANT.keys)), "what its guests may do beyond their messages"),
     ),
     (
         Agreement(("appliance", "source", "module"), _template_origin),
@@ -226,7 +331,11 @@ CHAIN = Section(
     (
         Field("path", Texts("names of ports and templates"), "a line from port to port"),
         Field("links", Texts('links such as "fw[1] -> audit"'), "a graph, instead of path"),
-        Field("isolate", Choice(("shared", "client", "flow")), "who shares an FWP: all, one client address, one flow"),
+        Field(
+            "isolate",
+            Choice(("shared", "client", "connection", "flow")),
+            "who shares an FWP: all, one client address, one connection, one flow",
+        ),
         Field(
             "idle_timeout",
             duration(MILLISECOND_NS, DAY_NS),
@@ -255,6 +364,13 @@ RULE = Section(
     (Agreement(("chain", "drop"), _rule_action),),
 )
 
-SECTIONS: Mapping[str, Section] = {"node": NODE, "port": PORT, "template": TEMPLATE, "chain": CHAIN, "rule": RULE}
-RECORDS: Mapping[type, Section] = {section.record: section for section in SECTIONS.values()}
-NAMED = ("port", "template", "chain")
+SECTIONS: Mapping[str, Section] = {
+    "node": NODE,
+    "port": PORT,
+    "upstream": UPSTREAM,
+    "template": TEMPLATE,
+    "chain": CHAIN,
+    "rule": RULE,
+}
+INNER: Mapping[type, Section] = {GRANT.record: GRANT}  # tables that are the value of a key
+RECORDS: Mapping[type, Section] = {**{section.record: section for section in SECTIONS.values()}, **INNER}

@@ -14,6 +14,7 @@ from edgeos.match import Match
 KIB = 1024
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+LISTENER_KINDS = ("tcp", "udp", "unix")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,56 @@ class NodeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PortSettings:
-    """Where messages enter and leave: capture files (`read`, `write`), a network `device`, or memory (no manifest)."""
+    """Where messages enter and leave: capture files (`read`, `write`), a network `device`, or memory (no manifest).
+
+    Listeners (tcp, udp, unix) have `listen`, an address such as "0.0.0.0:80" or a path, and the keys below it.
+    `accept_rate` is connections a second; timeouts are nanoseconds; 0 of either means none. `mode` are a Unix socket's
+    permissions, `output_limit` the bytes that wait for a slow reader before its FWP waits too.
+    """
 
     name: str
-    kind: Literal["pcap", "tap", "afpacket", "memory"]
+    kind: Literal["pcap", "tap", "afpacket", "tcp", "udp", "unix", "memory"]
     read: Path | None = None
     write: Path | None = None
     device: str | None = None
+    listen: str | None = None
+    mode: int = 0o660
+    max_connections: int = 10_000
+    max_per_client: int = 1000
+    accept_rate: int = 0
+    open_timeout_ns: int = 30 * SECOND_NS
+    idle_timeout_ns: int = 600 * SECOND_NS
+    backlog: int = 1024
+    proxy_protocol: bool = False
+    output_limit: int = 256 * KIB
+
+    @property
+    def is_listener(self) -> bool:
+        """True for ports that carry connections and datagrams, False for those that carry packets."""
+        return self.kind in LISTENER_KINDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamSettings:
+    """A service that guests may open connections to, where `Grants.connect` names it: "127.0.0.1:5432", or a path."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grants:
+    """What the guests of a template may do beyond their messages: connect to upstreams, set timers, and so on."""
+
+    connect: tuple[str, ...] = ()
+    timer: bool = False
+    clock: bool = False
+    random: bool = False
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The names of the granted calls."""
+        return tuple(name for name in ("connect", "timer", "clock", "random") if getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +102,7 @@ class TemplateSettings:
     slot_size: int = 2048
     ready_low: int = 8
     ready_high: int = 64
+    grant: Grants = field(default_factory=Grants)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +115,7 @@ class ChainSettings:
     name: str
     path: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
-    isolate: Literal["shared", "client", "flow"] = "client"
+    isolate: Literal["shared", "client", "connection", "flow"] = "client"
     idle_timeout_ns: int = 60 * SECOND_NS
     max_fwps: int = 1000
     when_full: Literal["refuse", "evict"] = "refuse"
@@ -93,6 +138,7 @@ class Manifest:
     path: Path | None = None
     node: NodeSettings = field(default_factory=NodeSettings)
     ports: tuple[PortSettings, ...] = ()
+    upstreams: tuple[UpstreamSettings, ...] = ()
     templates: tuple[TemplateSettings, ...] = ()
     chains: tuple[ChainSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()

@@ -151,7 +151,7 @@ def test_an_export_of_another_signature() -> None:
             '(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))',
             "1.fd_write: guests",
         ),
-        ('(import "env" "system" (func (param i32)))', "env.system: only edgeos.emit is granted"),
+        ('(import "env" "system" (func (param i32)))', "env.system: there is only edgeos.emit, edgeos.stream"),
         ('(import "edgeos" "emit" (func (param i32)))', "edgeos.emit must be a function of type (i32, i32, i32, i32)"),
         ('(import "edgeos" "emit" (global i32))', "edgeos.emit must be a function"),
         ('(import "edgeos" "shutdown" (func))', "edgeos.shutdown"),

@@ -142,12 +142,13 @@ ROWS = [
     (
         'isolate = "client"',
         'isolate = "clinet"',
-        'edge.toml: chain.edge.isolate: found "clinet"; allowed: shared, client, flow; did you mean "client"?',
+        'edge.toml: chain.edge.isolate: found "clinet"; allowed: shared, client, connection, flow;'
+        ' did you mean "client"?',
     ),
     (
         "[node]",
         "[nod]",
-        'edge.toml: nod: found "nod"; allowed: node, port, template, chain, rule; did you mean "node"?',
+        'edge.toml: nod: found "nod"; allowed: node, port, upstream, template, chain, rule; did you mean "node"?',
     ),
     (
         "workers = 1",
@@ -162,17 +163,17 @@ ROWS = [
     (
         'kind = "pcap"            #',
         'kind = "pacp"            #',
-        'edge.toml: port.lan.kind: found "pacp"; allowed: pcap, tap, afpacket; did you mean "pcap"?',
+        'edge.toml: port.lan.kind: found "pacp"; allowed: pcap, tap, afpacket, tcp, udp, unix; did you mean "pcap"?',
     ),
     (
         'kind = "pcap"            #',
         'kind = "memory"          #',
-        'edge.toml: port.lan.kind: found "memory"; allowed: pcap, tap, afpacket',
+        'edge.toml: port.lan.kind: found "memory"; allowed: pcap, tap, afpacket, tcp, udp, unix',
     ),
     (
         'kind = "pcap"            #',
         "#",
-        "edge.toml: port.lan.kind: found nothing; allowed: pcap, tap, afpacket; the key is required",
+        "edge.toml: port.lan.kind: found nothing; allowed: pcap, tap, afpacket, tcp, udp, unix; the key is required",
     ),
     (
         'read = "in.pcap"',
