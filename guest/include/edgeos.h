@@ -4,6 +4,7 @@
  *
  *     int edgeos_handle(edgeos_message *m);                          required: the verdict on one message
  *     void edgeos_init(const uint8_t *config, uint32_t len);         optional: runs once per template
+ *     int32_t edgeos_handler(…);                                     optional: named values, read and written from outside
  *
  * and compile with `edgeos build`. edgeos_init may parse the configuration and build tables: every FWP of the template
  * starts from the memory that it leaves behind (the checkpoint). edgeos_handle may read and change a message in place.
@@ -92,6 +93,15 @@ typedef struct edgeos_counter {
 
 int edgeos_handle(edgeos_message *m);
 __attribute__((weak)) void edgeos_init(const uint8_t *config, uint32_t len);
+
+/* Optional: a value of this FWP that the control plane asks for by name (Node.read_handler) or sets (Node.write_handler),
+ * between two bursts and under the budget of one. `name` has no closing NUL. A write brings its `len` bytes in `data`; the
+ * answer, up to `capacity` bytes, is left in `data`, and its length returned. Neither name nor data outlast the call. Or: */
+#define EDGEOS_NO_HANDLER (-1)  /* there is nothing of this name */
+#define EDGEOS_NOT_ALLOWED (-2) /* it cannot be read, or cannot be written */
+#define EDGEOS_BAD_VALUE (-3)   /* it does not take this value; EDGEOS_BAD_VALUE - n: and n bytes in `data` say why */
+__attribute__((weak)) int32_t edgeos_handler(int write, const char *name, uint32_t name_len, char *data, uint32_t len,
+                                             uint32_t capacity);
 
 /* ---- Below here: the binary interface. The host reads it once per template; see docs/guest-abi.md. ---- */
 
@@ -250,6 +260,13 @@ __attribute__((weak, export_name("edgeos_burst"))) void edgeos_burst(uint32_t fi
         edgeos_current = first + i;
         verdict[i] = edgeos_handle(m + i);
     }
+}
+
+/* Reads or writes a named value, between bursts. */
+__attribute__((weak, export_name("edgeos_access"))) int32_t edgeos_access(uint32_t write, const char *name,
+                                                                          uint32_t name_len, char *data, uint32_t len,
+                                                                          uint32_t capacity) {
+    return edgeos_handler ? edgeos_handler(write != 0, name, name_len, data, len, capacity) : EDGEOS_NO_HANDLER;
 }
 
 #endif /* EDGEOS_HOST_TEST */

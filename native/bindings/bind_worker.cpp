@@ -1,3 +1,4 @@
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -137,17 +138,38 @@ nb::dict snapshot_dict(const Snapshot& s) {
   return d;
 }
 
-nb::dict client_dict(const ClientSnapshot& s) {
+nb::dict owner_dict(const FlowKey& owner) {
   nb::dict d;
-  const auto address = s.owner.a.bytes();
+  const auto address = owner.a.bytes();
   d["address"] = nb::bytes(address.data(), address.size());
-  d["is_ip"] = s.owner.ethertype() == 0;
-  d["vlan"] = s.owner.vlan();
+  d["is_ip"] = owner.ethertype() == 0;
+  d["vlan"] = owner.vlan();
+  return d;
+}
+
+nb::dict client_dict(const ClientSnapshot& s) {
+  nb::dict d = owner_dict(s.owner);
   d["idle_ns"] = s.idle_ns;
   d["in_flight"] = s.in_flight;
   d["flows"] = s.flows;
   d["blocked"] = s.blocked;
   d["counters"] = s.counters;
+  return d;
+}
+
+std::optional<Address> address_from(const std::optional<nb::bytes>& bytes) {
+  if (!bytes) return std::nullopt;
+  std::array<uint8_t, 16> address{};
+  if (bytes->size() != address.size()) throw nb::value_error("an address is 16 bytes");
+  std::memcpy(address.data(), bytes->data(), address.size());
+  return std::bit_cast<Address>(address);
+}
+
+nb::dict answer_dict(const HandlerAnswer& s) {
+  nb::dict d = owner_dict(s.owner);
+  d["status"] = static_cast<uint8_t>(s.status);
+  d["cause"] = nb::str(kKillNames[size_t(s.cause)].data(), kKillNames[size_t(s.cause)].size());
+  d["value"] = nb::bytes(s.value.data(), s.value.size());
   return d;
 }
 
@@ -221,7 +243,22 @@ void bind_worker(nb::module_& m) {
              for (const ClientSnapshot& client : clients) all.append(client_dict(client));
              return all;
            },
-           "chain"_a);
+           "chain"_a)
+      .def("access",
+           [](BoundWorker& self, uint32_t chain, uint8_t stage, const std::optional<nb::bytes>& client, bool write,
+              const nb::bytes& name, const nb::bytes& value) {
+             const HandlerCall request{write, {name.c_str(), name.size()}, {value.c_str(), value.size()}, HandlerStatus::done};
+             const std::optional<Address> address = address_from(client);
+             std::vector<HandlerAnswer> answers;
+             {
+               const nb::gil_scoped_release released;
+               answers = self.worker.access(chain, stage, address, request);
+             }
+             nb::list all;
+             for (const HandlerAnswer& answer : answers) all.append(answer_dict(answer));
+             return all;
+           },
+           "chain"_a, "stage"_a, "client"_a.none(), nb::kw_only(), "write"_a, "name"_a, "value"_a);
 }
 
 }  // namespace edgeos

@@ -40,6 +40,7 @@ class Dispatcher {
   uint32_t held() const { return static_cast<uint32_t>(held_.size()) + pending_; }
   uint32_t flows() const { return table_.size(); }
   const DispatcherCounters& counters() const { return counters_; }
+  ChainInstance& instance(uint32_t number) { return *instances_[number]; }
   template <class F>
   void for_each_instance(F&& f) const {
     for (const auto& instance : instances_)

@@ -29,21 +29,17 @@ Kill kill_cause(wasm_trap_t* trap) {
 
 void execute(Run& run) {
   Fwp& fwp = *run.fwp;
-  wt.wasmtime_context_set_epoch_deadline(fwp.context, fwp.tmpl().budget_ticks());
+  if (run.handler != nullptr) {
+    run.result = run_handler(fwp, *run.handler);
+    return;
+  }
   if (run.stamp) run.started_ns = monotonic_ns();
   current_run = &run;
   wasmtime_val_raw_t args[2];
   args[0].i64 = run.first;
   args[1].i64 = run.count;
-  wasm_trap_t* trap = nullptr;
-  wasmtime_error_t* error = wt.wasmtime_func_call_unchecked(fwp.context, &fwp.burst, args, 2, &trap);
+  run.result = call_guest(fwp, fwp.burst, args, 2);
   current_run = nullptr;
-  run.result = Kill::none;
-  if (trap != nullptr) run.result = kill_cause(trap);
-  if (error != nullptr) {
-    wt.wasmtime_error_delete(error);
-    run.result = Kill::trap;
-  }
 }
 
 // All arguments come from the guest.
@@ -80,6 +76,7 @@ wasm_trap_t* host_emit(void*, wasmtime_caller_t*, wasmtime_val_raw_t* args, size
 void reset(Run& run) {
   run.emit_refused = 0;
   run.stamp = false;
+  run.handler = nullptr;
   run.emissions.clear();
   run.bytes.clear();
 }
@@ -177,6 +174,17 @@ class DedicatedExecutor final : public Executor {
 };
 
 }  // namespace
+
+Kill call_guest(Fwp& fwp, const wasmtime_func_t& function, wasmtime_val_raw_t* args, size_t count) {
+  wt.wasmtime_context_set_epoch_deadline(fwp.context, fwp.tmpl().budget_ticks());
+  wasm_trap_t* trap = nullptr;
+  wasmtime_error_t* error = wt.wasmtime_func_call_unchecked(fwp.context, &function, args, count, &trap);
+  if (error != nullptr) {
+    wt.wasmtime_error_delete(error);
+    return Kill::trap;
+  }
+  return trap != nullptr ? kill_cause(trap) : Kill::none;
+}
 
 std::unique_ptr<Executor> make_inline_executor() { return std::make_unique<InlineExecutor>(); }
 

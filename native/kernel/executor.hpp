@@ -11,6 +11,7 @@
 
 #include "drop.hpp"
 #include "fwp.hpp"
+#include "handler.hpp"
 
 namespace edgeos {
 
@@ -29,6 +30,7 @@ struct Run {
   uint32_t count = 0;
   uint32_t emit_room = 0;     // messages the guest may emit
   uint32_t emit_refused = 0;
+  HandlerCall* handler = nullptr;  // not a burst but this call
   bool stamp = false;         // started_ns is wanted
   uint64_t started_ns = 0;
   Kill result = Kill::none;
@@ -50,6 +52,9 @@ class Executor {
 // `on_start` is called once on the thread that runs guests.
 std::unique_ptr<Executor> make_inline_executor();
 std::unique_ptr<Executor> make_dedicated_executor(std::function<void()> on_start);
+
+// Calls a function of a guest under its budget of CPU time, on the calling thread. `args` takes the results.
+Kill call_guest(Fwp& fwp, const wasmtime_func_t& function, wasmtime_val_raw_t* args, size_t count);
 
 // The calls that a guest may import: edgeos.emit.
 void define_host_calls(wasmtime_linker_t* linker);

@@ -51,13 +51,12 @@ bool Fwp::instantiate(std::string* why) {
   context = wt.wasmtime_store_context(store_);
   // The engine itself runs code to set the memory up, and that code checks the deadline too.
   wt.wasmtime_context_set_epoch_deadline(context, tmpl_->budget_ticks());
-  wasmtime_instance_t instance;
   wasm_trap_t* trap = nullptr;
-  wasmtime_error_t* error = wt.wasmtime_instance_pre_instantiate(tmpl_->instance_pre(), context, &instance, &trap);
+  wasmtime_error_t* error = wt.wasmtime_instance_pre_instantiate(tmpl_->instance_pre(), context, &instance_, &trap);
   wasmtime_extern_t memory_item, burst_item;
   const bool made = error == nullptr && trap == nullptr &&
-                    find_export(context, instance, kMemoryExport, kExternMemory, &memory_item) &&
-                    find_export(context, instance, kBurstExport, kExternFunc, &burst_item);
+                    find_export(context, instance_, kMemoryExport, kExternMemory, &memory_item) &&
+                    find_export(context, instance_, kBurstExport, kExternFunc, &burst_item);
   if (!made) {
     if (why != nullptr) *why = describe(error, trap);
     if (error != nullptr) wt.wasmtime_error_delete(error);
@@ -98,6 +97,13 @@ void Fwp::retire() {
   assert(state_ == FwpState::active && !queued && !running);
   owner = nullptr;
   state_ = FwpState::dirty;
+}
+
+bool Fwp::find_function(std::string_view name, wasmtime_func_t& function) const {
+  wasmtime_extern_t item;
+  if (!find_export(context, instance_, name, kExternFunc, &item)) return false;
+  function = item.of.func;
+  return true;
 }
 
 uint64_t Fwp::refresh_memory_size() {

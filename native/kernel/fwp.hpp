@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <string_view>
 
 #include "fwp_template.hpp"
 #include "message.hpp"
@@ -73,6 +74,9 @@ class Fwp {
   FwpState state() const { return state_; }
   const FwpTemplate& tmpl() const { return *tmpl_; }
 
+  // A function that the guest exports; false when there is none of that name.
+  bool find_function(std::string_view name, wasmtime_func_t& function) const;
+
   // Bytes of the memory now; asks the engine, since a guest may have grown it.
   uint64_t refresh_memory_size();
 
@@ -100,6 +104,7 @@ class Fwp {
  private:
   const FwpTemplate* tmpl_;
   wasmtime_store_t* store_ = nullptr;
+  wasmtime_instance_t instance_{};
   wasmtime_memory_t memory_export_{};
   GuestMessage* messages_ = nullptr;
   const int32_t* verdicts_ = nullptr;

@@ -33,6 +33,15 @@ class ReadyList {
     return fwp;
   }
   bool empty() const { return head_ == nullptr; }
+  // Takes one out of turn; walks the list, so for rare events only.
+  void remove(Fwp& fwp) {
+    if (!fwp.queued) return;
+    Fwp* before = nullptr;
+    for (Fwp* at = head_; at != &fwp; at = at->next_ready) before = at;
+    (before != nullptr ? before->next_ready : head_) = fwp.next_ready;
+    if (tail_ == &fwp) tail_ = before;
+    fwp.queued = false;
+  }
 
  private:
   Fwp* head_ = nullptr;

@@ -68,6 +68,7 @@ void Worker::prepare() {
   if (settings_.dedicated_mover) {
     executor_ = make_dedicated_executor([this] { ticker_.watch_this_thread(); });
   } else {
+    guest_thread_ = std::this_thread::get_id();
     executor_ = make_inline_executor();
     ticker_.watch_this_thread();
   }
@@ -160,11 +161,7 @@ void Worker::stop() {
   if (!prepared_ || executor_ == nullptr) return;
   // What the executor still runs is finished, or ended by its budget; what only waits is dropped, and counted.
   ticker_.set_busy(true);
-  while (executor_->outstanding() > 0)
-    if (Run* done = executor_->completed()) {
-      mma_.finish(*done);
-      executor_->release(*done);
-    }
+  drain_executor();
   while (ready_.pop() != nullptr) {
   }
   dispatcher_->shut_down();

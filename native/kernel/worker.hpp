@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -77,6 +78,13 @@ struct ClientSnapshot {
   std::vector<std::vector<uint64_t>> counters;  // by stage, of the guest
 };
 
+struct HandlerAnswer {
+  FlowKey owner;
+  HandlerStatus status = HandlerStatus::done;
+  Kill cause = Kill::none;
+  std::string value;
+};
+
 class Worker {
  public:
   Worker(const EngineSettings& engine, const WorkerSettings& settings);
@@ -104,6 +112,9 @@ class Worker {
   void close_chain(uint32_t chain);
   Snapshot snapshot(bool with_guest_counters);
   std::vector<ClientSnapshot> clients(uint32_t chain);
+  // Reads or writes a guest's named value at one stage, in the FWP of the client with this address or in all live ones. A
+  // thread that runs no guests may not do so in a node that is stepped or has come to its end: std::runtime_error.
+  std::vector<HandlerAnswer> access(uint32_t chain, uint8_t stage, const std::optional<Address>& client, const HandlerCall& call);
 
   Engine& engine() { return engine_; }
   Clock& clock() { return clock_; }
@@ -118,6 +129,8 @@ class Worker {
   void loop();
   void wait_for_work();
   void run_commands();
+  void drain_executor();
+  bool access_one(ChainInstance& instance, uint8_t stage, const HandlerCall& call, HandlerAnswer& answer);
   void wake();
   ChainSnapshot chain_snapshot(const Chain& chain, bool with_guest_counters) const;
 
@@ -138,6 +151,7 @@ class Worker {
   uint64_t last_work_ns_ = 0;
 
   bool prepared_ = false;
+  std::thread::id guest_thread_;  // whose CPU time the budgets are measured by; none with a dedicated mover
 
   std::mutex stopping_mutex_;  // one stop() at a time
   std::mutex data_plane_;      // held by whoever uses what stands above: the loop, a step, or a call while neither runs

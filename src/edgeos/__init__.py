@@ -19,6 +19,7 @@ from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint, make_checkpoint
 from edgeos.errors import EdgeosError, GuestError, LimitError, ManifestError, PortError
 from edgeos.guest_build import build
+from edgeos.handlers import HandlerAnswer
 from edgeos.manifest import check_settings, load_manifest, parse_manifest
 from edgeos.match import Match, parse_match
 from edgeos.node import Node
@@ -51,6 +52,7 @@ __all__ = [
     "EdgeosError",
     "Grants",
     "GuestError",
+    "HandlerAnswer",
     "LimitError",
     "Manifest",
     "ManifestError",

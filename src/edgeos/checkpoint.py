@@ -69,10 +69,11 @@ _FUNCTIONS: Final = {
     "edgeos_config": wasm.FuncType(bytes([_I]), bytes([_I])),
     "edgeos_start": wasm.FuncType(bytes([_I, _I]), b""),
     "edgeos_burst": wasm.FuncType(bytes([_I, _I]), b""),
+    "edgeos_access": wasm.FuncType(bytes([_I] * 6), bytes([_I])),
     "_initialize": wasm.FuncType(b"", b""),
 }
-_OPTIONAL: Final = ("_initialize",)
-_KEPT: Final = ("memory", "edgeos_burst")
+_OPTIONAL: Final = ("_initialize", "edgeos_access")
+_KEPT: Final = ("memory", "edgeos_burst", "edgeos_access")
 _START_EXPORT: Final = "start"
 _TABLE_EXPORT: Final = "table"
 
@@ -155,7 +156,7 @@ def make_checkpoint(
     def written(*, references: bool) -> bytes:
         return wasm.rewrite(
             parsed,
-            exports=[exports[name] for name in _KEPT],
+            exports=[exports[name] for name in _KEPT if name in exports],
             memory=replace(memory, minimum=len(snapshot) // wasm.PAGE_SIZE),
             globals=_captured_globals(parsed, values),
             data=_segments(snapshot),

@@ -17,7 +17,7 @@ from edgeos.share import share
 
 WASMTIME_VERSION = metadata.version("wasmtime")
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 """Raised when the rules for making a checkpoint change, so that older kept ones are not used."""
 
 

@@ -21,6 +21,7 @@ from edgeos.code_cache import CodeCache
 from edgeos.errors import EdgeosError, GuestError, LimitError
 from edgeos.graph import ChainGraph, Destination, build_graph
 from edgeos.guest import WASMTIME_VERSION, load_guest
+from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
 from edgeos.manifest import check_settings
 from edgeos.match import Match, parse_match
 from edgeos.port import Port, open_native_port, port_kind
@@ -182,6 +183,51 @@ class Node:
         worker = self._prepared()
         stages = [(stage.name, self._counter_names[stage.template]) for stage in self._graphs[number].stages]
         return tuple(client_statistics(raw, stages) for raw in worker.clients(number))
+
+    def read_handler(self, chain: str, stage: str, client: str | None, name: str) -> tuple[HandlerAnswer, ...]:
+        """Reads a named value of the guest at a stage: of one client (its address), or of all live ones with None.
+
+        Counters are read as they are; other names are put to the guests, between two bursts and under their budget.
+        KeyError when there is no such chain or stage; EdgeosError when the guest has nothing of this name.
+        """
+        number, index = self._stage_number(chain, stage)
+        check_request(name, b"")
+        if name in self._counter_names[self._graphs[number].stages[index].template]:
+            return tuple(counter_answers(self.clients(chain), stage, name, client))
+        return self._access(number, index, client, name, None)
+
+    def write_handler(
+        self, chain: str, stage: str, client: str | None, name: str, value: bytes | str
+    ) -> tuple[HandlerAnswer, ...]:
+        """Writes a named value of the guest at a stage: of one client (its address), or of all that live with None.
+
+        Clients that come later start from the checkpoint and know nothing of it. Errors as `read_handler`; what one
+        client's guest refuses stands in its answer's `problem`.
+        """
+        number, index = self._stage_number(chain, stage)
+        data = value.encode() if isinstance(value, str) else value
+        check_request(name, data)
+        return self._access(number, index, client, name, data)
+
+    def _stage_number(self, chain: str, stage: str) -> tuple[int, int]:
+        number = self._chain_number(chain)
+        self._prepared()
+        names = [found.name for found in self._graphs[number].stages]
+        if stage not in names:
+            raise KeyError(stage)
+        return number, names.index(stage)
+
+    def _access(
+        self, chain: int, stage: int, client: str | None, name: str, value: bytes | None
+    ) -> tuple[HandlerAnswer, ...]:
+        address = None if client is None else address_bytes(client)
+        try:
+            raw = self._prepared().access(
+                chain, stage, address, write=value is not None, name=name.encode(), value=value or b""
+            )
+        except RuntimeError as error:
+            raise EdgeosError(str(error)) from None
+        return tuple(guest_answer(answer, name) for answer in raw)
 
     def close_chain(self, chain: str) -> None:
         """Takes no new clients for a chain from now on; the living leave as soon as no message of theirs is in flight.

@@ -157,7 +157,7 @@ def client_statistics(raw: dict[str, Any], stages: list[tuple[str, list[str]]]) 
         for (name, names), values in zip(stages, raw["counters"], strict=True)
     }
     return ClientStatistics(
-        address=_address(raw["address"], raw["is_ip"]),
+        address=client_address(raw["address"], raw["is_ip"]),
         vlan=(raw["vlan"] & 0xFFFF) - 1 if raw["vlan"] else None,
         idle_ns=raw["idle_ns"],
         in_flight=raw["in_flight"],
@@ -167,7 +167,8 @@ def client_statistics(raw: dict[str, Any], stages: list[tuple[str, list[str]]]) 
     )
 
 
-def _address(raw: bytes, is_ip: bool) -> str:
+def client_address(raw: bytes, is_ip: bool) -> str:
+    """An owner's address as text; "*" when all clients are one."""
     if not any(raw):
         return "*"
     if not is_ip:

@@ -41,6 +41,7 @@ def test_builds_a_guest(tmp_path: Path, cache: CodeCache) -> None:
     assert lines == ["compiling guest.c (the first build ever takes about 40 s)"]
     assert {entry.name for entry in wasm.parse(module).exports} == {
         "memory", "_initialize", "edgeos_layout_v1", "edgeos_config", "edgeos_start", "edgeos_burst",
+        "edgeos_access",
     }  # fmt: skip
 
 
