@@ -1,0 +1,1 @@
+"""Click configurations: the language of their elements, read and compiled for guests."""
