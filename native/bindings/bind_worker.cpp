@@ -93,6 +93,7 @@ nb::dict chain_dict(const ChainSnapshot& s) {
   d["emitted"] = c.emitted;
   d["emit_refused"] = c.emit_refused;
   d["sent"] = c.sent;
+  d["consumed"] = c.consumed;
   d["in_flight"] = s.in_flight;
   d["dropped"] = named(kDropNames, c.dropped);
   d["kills"] = named(kKillNames, c.kills);
@@ -202,14 +203,17 @@ void bind_worker(nb::module_& m) {
       .def("add_template",
            [](BoundWorker& self, const std::string& name, const nb::bytes& code, uint32_t slots, uint32_t slot_size,
               uint32_t slot_stride, uint32_t messages, uint32_t verdicts, uint32_t data, uint64_t memory, uint32_t stack,
-              const std::vector<CounterValue>& counters, uint64_t budget_ns, uint32_t ready_low, uint32_t ready_high) {
+              const std::vector<CounterValue>& counters, uint64_t budget_ns, uint32_t ready_low, uint32_t ready_high,
+              bool timer, bool clock, bool random) {
              Layout layout{slots, slot_size, slot_stride, messages, verdicts, data, memory, stack, {}};
              for (const auto& [counter, address] : counters) layout.counters.push_back({counter, address});
-             auto tmpl = std::make_unique<FwpTemplate>(self.worker.engine(), name, view(code), std::move(layout), budget_ns);
+             auto tmpl = std::make_unique<FwpTemplate>(self.worker.engine(), name, view(code), std::move(layout), budget_ns,
+                                                       Grants{timer, clock, random});
              self.pools.push_back(&self.worker.add_template(std::move(tmpl), ready_low, ready_high));
            },
            "name"_a, "code"_a, nb::kw_only(), "slots"_a, "slot_size"_a, "slot_stride"_a, "messages"_a, "verdicts"_a,
-           "data"_a, "memory"_a, "stack"_a, "counters"_a, "budget_ns"_a, "ready_low"_a, "ready_high"_a)
+           "data"_a, "memory"_a, "stack"_a, "counters"_a, "budget_ns"_a, "ready_low"_a, "ready_high"_a, "timer"_a = false,
+           "clock"_a = false, "random"_a = false)
       .def("add_chain", &add_chain, "name"_a, nb::kw_only(), "isolation"_a, "when_full"_a, "on_kill"_a, "idle_timeout_ns"_a,
            "max_fwps"_a, "domain"_a, "stages"_a, "entries"_a)
       .def("add_rule", [](BoundWorker& self, const Rule& rule) { self.worker.add_rule(rule); }, "rule"_a)

@@ -4,7 +4,7 @@
 // them from ports and half that its guests emit, so a ring inside a chain can never be full: a slow stage holds the chain's
 // credit, and that stops the port in front of it.
 //
-// Law, checked by tests: received + emitted = sent + dropped + in flight.
+// Law, checked by tests: received + emitted = sent + dropped + consumed + in flight.
 #pragma once
 
 #include <array>
@@ -73,6 +73,7 @@ struct ChainCounters {
   uint64_t emitted = 0;
   uint64_t emit_refused = 0;
   uint64_t sent = 0;
+  uint64_t consumed = 0;  // the guest said EDGEOS_DONE
   uint64_t activations = 0;
   uint64_t evicted = 0;
   uint64_t expired = 0;
@@ -150,6 +151,11 @@ class Chain {
   static Drop why_no_fwp(const ChainInstance& instance) { return instance.blocked ? Drop::blocked : Drop::no_fwp; }
   void finish_sent(ChainInstance& instance, uint32_t messages) {
     counters.sent += messages;
+    instance.in_flight -= messages;
+  }
+
+  void finish_consumed(ChainInstance& instance, uint32_t messages) {
+    counters.consumed += messages;
     instance.in_flight -= messages;
   }
 

@@ -1,4 +1,4 @@
-// Monotonic time in nanoseconds, or the time a test has set.
+// Time in nanoseconds: monotonic, or what a test has set, and of day.
 #pragma once
 
 #include <ctime>
@@ -8,11 +8,14 @@
 
 namespace edgeos {
 
-inline uint64_t monotonic_ns() {
+inline uint64_t clock_ns(clockid_t clock) {
   timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(clock, &t);
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
 }
+
+inline uint64_t monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
+inline uint64_t wall_clock_ns() { return clock_ns(CLOCK_REALTIME); }  // since 1970
 
 class Clock {
  public:

@@ -2,8 +2,6 @@
 
 #include <sys/mman.h>
 
-#include "executor.hpp"
-
 namespace edgeos {
 namespace {
 
@@ -78,14 +76,9 @@ Engine::Engine(const EngineSettings& settings) : settings_(settings) {
   check_reservation(settings);
   engine_ = wt.wasm_engine_new_with_config(configuration(settings));
   if (engine_ == nullptr) throw std::runtime_error("Wasmtime refused the engine's settings");
-  linker_ = wt.wasmtime_linker_new(engine_);
-  define_host_calls(linker_);
 }
 
-Engine::~Engine() {
-  wt.wasmtime_linker_delete(linker_);
-  wt.wasm_engine_delete(engine_);
-}
+Engine::~Engine() { wt.wasm_engine_delete(engine_); }
 
 std::vector<uint8_t> Engine::compile(std::span<const uint8_t> wasm) const {
   wasmtime_module_t* module = nullptr;

@@ -38,13 +38,11 @@ class Engine {
   void tick() { wt.wasmtime_engine_increment_epoch(engine_); }
 
   wasm_engine_t* handle() const { return engine_; }
-  const wasmtime_linker_t* linker() const { return linker_; }
   const EngineSettings& settings() const { return settings_; }
 
  private:
   EngineSettings settings_;
   wasm_engine_t* engine_ = nullptr;
-  wasmtime_linker_t* linker_ = nullptr;
 };
 
 }  // namespace edgeos

@@ -4,15 +4,13 @@
 #include <semaphore>
 #include <thread>
 
-#include "chain.hpp"
 #include "clock.hpp"
+#include "host_calls.hpp"
 #include "limits.hpp"
 #include "spsc_queue.hpp"
 
 namespace edgeos {
 namespace {
-
-thread_local Run* current_run = nullptr;
 
 Kill kill_cause(wasm_trap_t* trap) {
   enum : uint8_t { kStackOverflow = 0, kMemoryOutOfBounds = 1, kInterrupt = 10 };
@@ -34,43 +32,12 @@ void execute(Run& run) {
     return;
   }
   if (run.stamp) run.started_ns = monotonic_ns();
-  current_run = &run;
+  enter_run(&run);
   wasmtime_val_raw_t args[2];
   args[0].i64 = run.first;
   args[1].i64 = run.count;
   run.result = call_guest(fwp, fwp.burst, args, 2);
-  current_run = nullptr;
-}
-
-// All arguments come from the guest.
-bool emit(Run& run, uint32_t index, int32_t port, uint32_t address, uint32_t len) {
-  Fwp& fwp = *run.fwp;
-  if (run.emissions.size() >= run.emit_room || len > fwp.slot_size || run.bytes.size() + len > kEmitBytesMax) return false;
-  const uint64_t end = uint64_t{address} + len;
-  if (end > fwp.memory_size && end > fwp.refresh_memory_size()) return false;
-  const uint32_t verdict = static_cast<uint32_t>(port) + 2;
-  if (verdict >= kRoutes || port == kVerdictDrop) return false;
-  const uint8_t direction = fwp.meta[index].direction();
-  if (fwp.owner->chain->spec().stages[fwp.stage].routes[direction][verdict].kind == Destination::Kind::none) return false;
-  run.emissions.push_back(Emission{index, port, static_cast<uint32_t>(run.bytes.size()), len});
-  run.bytes.insert(run.bytes.end(), fwp.memory + address, fwp.memory + end);
-  return true;
-}
-
-wasm_trap_t* host_emit(void*, wasmtime_caller_t*, wasmtime_val_raw_t* args, size_t) {
-  Run* run = current_run;
-  const auto index = static_cast<uint32_t>(args[0].i32);
-  bool accepted = false;
-  if (run != nullptr) {
-    // The index only orders the emission among the burst's messages, so a wrong one is brought into range.
-    const uint32_t least = run->emissions.empty() ? run->first : run->emissions.back().index;
-    const uint32_t last = run->first + run->count - 1;
-    const uint32_t at = index < least ? least : index > last ? last : index;
-    accepted = emit(*run, at, args[1].i32, static_cast<uint32_t>(args[2].i32), static_cast<uint32_t>(args[3].i32));
-    run->emit_refused += !accepted;
-  }
-  args[0].i64 = static_cast<uint32_t>(accepted ? 0 : -1);
-  return nullptr;
+  enter_run(nullptr);
 }
 
 void reset(Run& run) {
@@ -83,6 +50,7 @@ void reset(Run& run) {
 
 class InlineExecutor final : public Executor {
  public:
+  explicit InlineExecutor(const Clock& clock) { run_.clock = &clock; }
   bool has_room() const override { return !done_; }
   Run& next_run() override { return run_; }
   void submit(Run& run) override {
@@ -103,8 +71,8 @@ class InlineExecutor final : public Executor {
 
 class DedicatedExecutor final : public Executor {
  public:
-  explicit DedicatedExecutor(std::function<void()> on_start)
-      : thread_([this, on_start = std::move(on_start)] {
+  DedicatedExecutor(const Clock& clock, std::function<void()> on_start)
+      : runs_(runs_with(clock)), thread_([this, on_start = std::move(on_start)] {
           on_start();
           work();
         }) {}
@@ -163,6 +131,12 @@ class DedicatedExecutor final : public Executor {
     if (asleep_.exchange(false, std::memory_order_seq_cst)) alarm_.release();
   }
 
+  static std::array<Run, kRunsInFlight> runs_with(const Clock& clock) {
+    std::array<Run, kRunsInFlight> runs;
+    for (Run& run : runs) run.clock = &clock;
+    return runs;
+  }
+
   std::array<Run, kRunsInFlight> runs_;
   uint32_t next_ = 0;
   uint32_t outstanding_ = 0;
@@ -186,24 +160,10 @@ Kill call_guest(Fwp& fwp, const wasmtime_func_t& function, wasmtime_val_raw_t* a
   return trap != nullptr ? kill_cause(trap) : Kill::none;
 }
 
-std::unique_ptr<Executor> make_inline_executor() { return std::make_unique<InlineExecutor>(); }
+std::unique_ptr<Executor> make_inline_executor(const Clock& clock) { return std::make_unique<InlineExecutor>(clock); }
 
-std::unique_ptr<Executor> make_dedicated_executor(std::function<void()> on_start) {
-  return std::make_unique<DedicatedExecutor>(std::move(on_start));
-}
-
-void define_host_calls(wasmtime_linker_t* linker) {
-  wasm_valtype_t* parameters[4];
-  for (auto& p : parameters) p = wt.wasm_valtype_new(kValI32);
-  wasm_valtype_t* result = wt.wasm_valtype_new(kValI32);
-  wasm_valtype_vec_t parameter_types, result_types;
-  wt.wasm_valtype_vec_new(&parameter_types, 4, parameters);
-  wt.wasm_valtype_vec_new(&result_types, 1, &result);
-  wasm_functype_t* type = wt.wasm_functype_new(&parameter_types, &result_types);
-  wasmtime_error_t* error =
-      wt.wasmtime_linker_define_func_unchecked(linker, "edgeos", 6, "emit", 4, type, host_emit, nullptr, nullptr);
-  wt.wasm_functype_delete(type);
-  wasmtime_check(error, "cannot define the host call edgeos.emit");
+std::unique_ptr<Executor> make_dedicated_executor(const Clock& clock, std::function<void()> on_start) {
+  return std::make_unique<DedicatedExecutor>(clock, std::move(on_start));
 }
 
 }  // namespace edgeos

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "clock.hpp"
 #include "drop.hpp"
 #include "fwp.hpp"
 #include "handler.hpp"
@@ -25,6 +26,7 @@ struct Emission {
 
 // One burst in one FWP: slots first to first + count - 1.
 struct Run {
+  const Clock* clock = nullptr;  // that timers run by
   Fwp* fwp = nullptr;
   uint32_t first = 0;
   uint32_t count = 0;
@@ -50,13 +52,10 @@ class Executor {
 };
 
 // `on_start` is called once on the thread that runs guests.
-std::unique_ptr<Executor> make_inline_executor();
-std::unique_ptr<Executor> make_dedicated_executor(std::function<void()> on_start);
+std::unique_ptr<Executor> make_inline_executor(const Clock& clock);
+std::unique_ptr<Executor> make_dedicated_executor(const Clock& clock, std::function<void()> on_start);
 
 // Calls a function of a guest under its budget of CPU time, on the calling thread. `args` takes the results.
 Kill call_guest(Fwp& fwp, const wasmtime_func_t& function, wasmtime_val_raw_t* args, size_t count);
-
-// The calls that a guest may import: edgeos.emit.
-void define_host_calls(wasmtime_linker_t* linker);
 
 }  // namespace edgeos

@@ -96,6 +96,7 @@ void Fwp::activate(ChainInstance* new_owner, uint8_t new_stage) {
 void Fwp::retire() {
   assert(state_ == FwpState::active && !queued && !running);
   owner = nullptr;
+  timers.clear();
   state_ = FwpState::dirty;
 }
 

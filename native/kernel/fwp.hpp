@@ -14,6 +14,7 @@
 
 #include "fwp_template.hpp"
 #include "message.hpp"
+#include "timers.hpp"
 
 namespace edgeos {
 
@@ -97,6 +98,8 @@ class Fwp {
   uint8_t stage = 0;
   bool queued = false;   // in the ready list
   bool running = false;  // handed to the executor
+
+  Timers timers;         // of guests that were granted them
 
   wasmtime_context_t* context = nullptr;
   wasmtime_func_t burst{};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "host_calls.hpp"
 #include "limits.hpp"
 #include "message.hpp"
 
@@ -45,16 +46,20 @@ std::vector<uint64_t> find_hot_pages(const Layout& l) {
 }  // namespace
 
 FwpTemplate::FwpTemplate(const Engine& engine, std::string name, std::span<const uint8_t> code, Layout layout,
-                         uint64_t budget_ns)
+                         uint64_t budget_ns, const Grants& grants)
     : engine_(engine),
       name_(std::move(name)),
       layout_(std::move(layout)),
-      budget_ticks_(std::max<uint64_t>(1, (budget_ns + kTickNs - 1) / kTickNs) + 1) {
+      budget_ticks_(std::max<uint64_t>(1, (budget_ns + kTickNs - 1) / kTickNs) + 1),
+      grants_(grants) {
   check(layout_, engine.settings().memory_max);
   hot_pages_ = find_hot_pages(layout_);
   wasmtime_check(wt.wasmtime_module_deserialize(engine.handle(), code.data(), code.size(), &module_),
                  "cannot load the guest's native code");
-  wasmtime_error_t* error = wt.wasmtime_linker_instantiate_pre(engine.linker(), module_, &instance_pre_);
+  wasmtime_linker_t* linker = wt.wasmtime_linker_new(engine.handle());
+  define_host_calls(linker, grants_);
+  wasmtime_error_t* error = wt.wasmtime_linker_instantiate_pre(linker, module_, &instance_pre_);
+  wt.wasmtime_linker_delete(linker);
   if (error != nullptr) wt.wasmtime_module_delete(module_);
   wasmtime_check(error, "cannot link the guest");
 }

@@ -30,10 +30,18 @@ struct Layout {
   std::vector<CounterLayout> counters;
 };
 
+// What guests may do beyond their messages.
+struct Grants {
+  bool timer = false;
+  bool clock = false;
+  bool random = false;
+};
+
 class FwpTemplate {
  public:
   // `code` comes from Engine::compile of an engine with the same settings. Throws std::runtime_error.
-  FwpTemplate(const Engine& engine, std::string name, std::span<const uint8_t> code, Layout layout, uint64_t budget_ns);
+  FwpTemplate(const Engine& engine, std::string name, std::span<const uint8_t> code, Layout layout, uint64_t budget_ns,
+              const Grants& grants = {});
   ~FwpTemplate();
   FwpTemplate(const FwpTemplate&) = delete;
   FwpTemplate& operator=(const FwpTemplate&) = delete;
@@ -42,6 +50,7 @@ class FwpTemplate {
   const std::string& name() const { return name_; }
   const Layout& layout() const { return layout_; }
   const wasmtime_instance_pre_t* instance_pre() const { return instance_pre_; }
+  const Grants& grants() const { return grants_; }
   uint64_t budget_ticks() const { return budget_ticks_; }
   const std::vector<uint64_t>& hot_pages() const { return hot_pages_; }
 
@@ -50,6 +59,7 @@ class FwpTemplate {
   std::string name_;
   Layout layout_;
   uint64_t budget_ticks_;
+  Grants grants_;
   std::vector<uint64_t> hot_pages_;  // offsets that every first message touches
   wasmtime_module_t* module_ = nullptr;
   wasmtime_instance_pre_t* instance_pre_ = nullptr;

@@ -24,6 +24,7 @@ struct MessageMeta {
     return {time_ns, kept | uint64_t{direction} << 40 | uint64_t{in_port} << 48};
   }
   uint32_t flow() const { return static_cast<uint32_t>(word); }
+  uint8_t kind() const { return static_cast<uint8_t>(word >> 32); }
   uint8_t direction() const { return static_cast<uint8_t>(word >> 40); }
   uint8_t hops() const { return static_cast<uint8_t>(word >> 56); }
 };
@@ -56,9 +57,14 @@ struct GuestMessage {
 static_assert(sizeof(GuestMessage) == 32 && offsetof(GuestMessage, flow) == 16);
 static_assert(std::endian::native == std::endian::little, "x86-64 and aarch64");
 
+// Kinds of message, as in edgeos.h.
+inline constexpr uint8_t kKindPacket = 0;
+inline constexpr uint8_t kKindTimer = 7;
+
 inline constexpr uint8_t kForward = 0;
 inline constexpr uint8_t kReverse = 1;
 inline constexpr int32_t kVerdictDrop = -1;
 inline constexpr int32_t kVerdictBack = -2;
+inline constexpr int32_t kVerdictDone = -3;
 
 }  // namespace edgeos

@@ -58,6 +58,9 @@ EDGEOS_INLINE void fill_slot(const Slots& s, uint32_t cursor, const uint8_t* dat
   s.meta[slot].word = meta.word;
 }
 
+// Messages of one kind and direction go the same way by the same verdict.
+EDGEOS_INLINE uint64_t way_of(const MessageMeta& meta) { return meta.word >> 32 & 0xffff; }
+
 // What a guest answered for one message. Every word is read once, and checked before use.
 struct Answer {
   const uint8_t* data;
@@ -102,6 +105,24 @@ EDGEOS_CLONES uint32_t Mma::copy_in(Fwp& fwp, const Packet* packets, const uint3
   return count - (tail - before);
 }
 
+// Their messages count as emitted by the guest, which asked for them, but take the room of received ones: what is kept for
+// emissions, the guest may need to answer them.
+bool Mma::deliver_timers(Fwp& fwp, uint64_t now_ns) {
+  ChainInstance& instance = *fwp.owner;
+  for (;;) {
+    if (fwp.timers.next_ns() > now_ns) return true;
+    if (instance.chain->entry_room(instance) == 0) return false;
+    uint64_t token = 0;
+    fwp.timers.take_due(now_ns, token);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&token);
+    fill_slot(fwp.slots(), fwp.ring.tail++, bytes, sizeof token,
+              MessageMeta::make(wall_clock_ns(), 0, kKindTimer, kForward, 0));
+    instance.in_flight++;
+    instance.chain->counters.emitted++;
+    ready_.push(fwp);
+  }
+}
+
 void Mma::begin(Run& run, Fwp& fwp) {
   const uint32_t first = fwp.ring.index(fwp.ring.head);
   const uint32_t until_wrap = fwp.ring.mask + 1 - first;
@@ -136,6 +157,7 @@ void Mma::finish(Run& run) {
   stage.bursts++;
   fwp.ring.restart_if_empty();
   if (fwp.ring.size() > 0) ready_.push(fwp);
+  if (fwp.tmpl().grants().timer) timers_.update(fwp);
 }
 
 Kill Mma::collect(Run& run) {
@@ -156,11 +178,15 @@ Kill Mma::collect(Run& run) {
 Kill Mma::move_alike(const Source& from, uint32_t& slot, uint32_t end) {
   const int32_t verdict = read_once(from.fwp.verdicts()[slot]);
   const uint32_t index = static_cast<uint32_t>(verdict) + 2;
+  const uint64_t way = way_of(from.fwp.meta[slot]);
   const uint8_t direction = from.fwp.meta[slot].direction();
+  uint32_t stop = slot + 1;
+  while (stop < end && read_once(from.fwp.verdicts()[stop]) == verdict && way_of(from.fwp.meta[stop]) == way) stop++;
+  if (verdict == kVerdictDone) return consume(from, slot, stop);
   if (index >= kRoutes) return Kill::bad_port;
   const Destination to = from.stage.routes[direction][index];
-  uint32_t stop = slot + 1;
-  while (stop < end && read_once(from.fwp.verdicts()[stop]) == verdict && from.fwp.meta[stop].direction() == direction) stop++;
+  // A timer is nobody else's business.
+  if (from.fwp.meta[slot].kind() == kKindTimer && to.kind != Destination::Kind::drop) return Kill::bad_port;
   switch (to.kind) {
     case Destination::Kind::stage: return move_to_stage(from, to, slot, stop);
     case Destination::Kind::port: return move_to_port(from, to, slot, stop);
@@ -228,6 +254,13 @@ EDGEOS_CLONES Kill Mma::move_to_port(const Source& from, const Destination& to, 
   from.chain.finish_sent(from.instance, sent);
   from.chain.drop(from.instance, Drop::tx_full, refused);
   return cause;
+}
+
+Kill Mma::consume(const Source& from, uint32_t& slot, uint32_t stop) {
+  from.chain.finish_consumed(from.instance, stop - slot);
+  from.fwp.ring.head += stop - slot;
+  slot = stop;
+  return Kill::none;
 }
 
 Kill Mma::drop_by_verdict(const Source& from, uint32_t& slot, uint32_t stop) {

@@ -50,10 +50,13 @@ class ReadyList {
 
 class Mma {
  public:
-  Mma(const std::vector<Port*>& ports, ReadyList& ready) : ports_(ports), ready_(ready) {}
+  Mma(const std::vector<Port*>& ports, ReadyList& ready, TimerQueue& timers) : ports_(ports), ready_(ready), timers_(timers) {}
 
   // From a port into a ring that has room for them. Returns how many were left out because they are larger than a slot.
   uint32_t copy_in(Fwp& fwp, const Packet* packets, const uint32_t* flows, uint32_t count, const Entry& entry);
+
+  // Gives an FWP the messages of its timers that have run out. False when there was no room for one of them.
+  bool deliver_timers(Fwp& fwp, uint64_t now_ns);
 
   // Prepares the next burst of an FWP that has messages, and reserves credit for what the guest may emit.
   void begin(Run& run, Fwp& fwp);
@@ -73,12 +76,14 @@ class Mma {
   Kill move_to_stage(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
   Kill move_to_port(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
   Kill move_with_care(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
+  Kill consume(const Source& from, uint32_t& slot, uint32_t stop);
   Kill drop_by_verdict(const Source& from, uint32_t& slot, uint32_t stop);
   void move_emission(const Source& from, const Run& run, const Emission& emission);
   void route(const Source& from, const Destination& to, const uint8_t* data, uint32_t len, MessageMeta meta);
 
   const std::vector<Port*>& ports_;
   ReadyList& ready_;
+  TimerQueue& timers_;
 };
 
 }  // namespace edgeos

@@ -19,7 +19,7 @@ constexpr int kQueuedPollMs = 1;        // how soon a port with unsent packets i
 }  // namespace
 
 Worker::Worker(const EngineSettings& engine, const WorkerSettings& settings)
-    : engine_(engine), settings_(settings), ticker_(engine_), mma_(ports_, ready_), wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    : engine_(engine), settings_(settings), ticker_(engine_), mma_(ports_, ready_, timers_), wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "cannot make an eventfd");
 }
 
@@ -66,10 +66,10 @@ void Worker::prepare() {
     }
   }
   if (settings_.dedicated_mover) {
-    executor_ = make_dedicated_executor([this] { ticker_.watch_this_thread(); });
+    executor_ = make_dedicated_executor(clock_, [this] { ticker_.watch_this_thread(); });
   } else {
     guest_thread_ = std::this_thread::get_id();
-    executor_ = make_inline_executor();
+    executor_ = make_inline_executor(clock_);
     ticker_.watch_this_thread();
   }
   started_ns_ = clock_.now_ns();
@@ -98,11 +98,25 @@ bool Worker::iterate() {
   prepare();
   iterations_++;
   const uint64_t now_ns = clock_.now_ns();
-  bool busy = dispatcher_->receive(now_ns);
+  bool busy = run_timers(now_ns);  // first, so that ports do not take all the room
+  busy |= dispatcher_->receive(now_ns);
   busy |= run_ready();
   flush_ports();
   if (busy) last_work_ns_ = now_ns;
   return housekeep(busy, now_ns) || busy;
+}
+
+bool Worker::run_timers(uint64_t now_ns) {
+  bool any = false;
+  for (uint32_t i = 0; i < kTimerBurst; i++) {
+    Fwp* fwp = timers_.pop_due(now_ns);
+    if (fwp == nullptr) break;
+    if (fwp->running) continue;  // it comes back when its burst is finished
+    const bool all = mma_.deliver_timers(*fwp, now_ns);
+    timers_.update(*fwp, all ? 0 : now_ns + kTimerRetryNs);
+    any = true;
+  }
+  return any;
 }
 
 bool Worker::run_ready() {
@@ -211,7 +225,7 @@ void Worker::wait_for_work() {
     if (port->wait_fd() >= 0 && !port->exhausted()) fds[count++] = {port->wait_fd(), POLLIN, 0};
     queued |= port->queued() > 0;
   }
-  const uint64_t expiry_ns = dispatcher_->next_expiry_ns();
+  const uint64_t expiry_ns = std::min(dispatcher_->next_expiry_ns(), timers_.next_ns());
   int timeout_ms = -1;
   if (expiry_ns != UINT64_MAX)
     timeout_ms = expiry_ns <= now_ns ? 0 : static_cast<int>(std::min<uint64_t>((expiry_ns - now_ns) / 1'000'000 + 1, 60'000));

@@ -121,6 +121,7 @@ class Worker {
 
  private:
   void prepare();
+  bool run_timers(uint64_t now_ns);
   bool run_ready();
   void flush_ports();
   bool housekeep(bool busy, uint64_t now_ns);
@@ -143,6 +144,7 @@ class Worker {
   std::vector<std::unique_ptr<Chain>> chains_;
   std::vector<Rule> rules_;
   ReadyList ready_;
+  TimerQueue timers_;
   Mma mma_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<Executor> executor_;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "../kernel/clock.hpp"
 #include "descriptor.hpp"
 #include "offload.hpp"
 #include "port.hpp"

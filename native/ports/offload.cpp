@@ -30,12 +30,6 @@ bool is_vlan(uint16_t ether_type) { return ether_type == 0x8100 || ether_type ==
 
 }  // namespace
 
-uint64_t wall_clock_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
-}
-
 bool finish_checksum(const VnetHeader& vnet, uint8_t* frame, uint32_t len) {
   const uint32_t field = uint32_t{vnet.csum_start} + vnet.csum_offset;
   if (field + 2 > len) return false;

@@ -95,7 +95,4 @@ class OffloadBurst {
   uint64_t time_ns_ = 0;
 };
 
-// Now, in nanoseconds since 1970.
-uint64_t wall_clock_ns();
-
 }  // namespace edgeos

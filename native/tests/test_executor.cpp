@@ -21,6 +21,8 @@ const std::string kCount =
     "(i32.store (i32.const 64) (i32.add (i32.load (i32.const 64)) (i32.const 1)))"
     "(i32.store (i32.const 68) (i32.add (i32.load (i32.const 68)) (local.get $count)))";
 
+const Clock real_clock;
+
 struct Rig {
   Engine engine;
   Ticker ticker;
@@ -36,9 +38,9 @@ struct Rig {
       if (!fwps.back()->instantiate(&why)) throw std::runtime_error(why);
     }
     if (dedicated) {
-      executor = make_dedicated_executor([this] { ticker.watch_this_thread(); });
+      executor = make_dedicated_executor(real_clock, [this] { ticker.watch_this_thread(); });
     } else {
-      executor = make_inline_executor();
+      executor = make_inline_executor(real_clock);
       ticker.watch_this_thread();
     }
   }
@@ -137,7 +139,7 @@ TEST(started_and_stopped_many_times) {
   Fwp fwp(*tmpl);
   CHECK(fwp.instantiate());
   for (int i = 0; i < 100; i++) {
-    const auto executor = make_dedicated_executor([] {});
+    const auto executor = make_dedicated_executor(real_clock, [] {});
     if (i % 4 == 1) nap();
     if (i % 2 == 0) continue;
     Run& run = executor->next_run();

@@ -83,6 +83,9 @@ class Worker:
         budget_ns: int,
         ready_low: int,
         ready_high: int,
+        timer: bool = False,
+        clock: bool = False,
+        random: bool = False,
     ) -> None: ...
     def add_chain(
         self,

@@ -378,6 +378,9 @@ def _add_template(
             budget_ns=template.budget_ns,
             ready_low=template.ready_low,
             ready_high=template.ready_high,
+            timer=template.grant.timer,
+            clock=template.grant.clock,
+            random=template.grant.random,
         )
     except RuntimeError as error:
         raise GuestError(f"template.{template.name}: {error}") from None

@@ -122,9 +122,10 @@ def _balance(statistics: NodeStatistics) -> Text:
     """The conservation law with this node's numbers."""
     emitted = sum(chain.emitted for chain in statistics.chains)
     dropped = sum(statistics.dropped.values()) + sum(sum(chain.dropped.values()) for chain in statistics.chains)
+    consumed = f" + consumed {_count(statistics.consumed)}" if statistics.consumed else ""
     return Text(
         f"received {_count(statistics.received)} + emitted {_count(emitted)} = sent {_count(statistics.sent)}"
-        f" + dropped {_count(dropped)} + in flight {_count(statistics.in_flight)}, in {_elapsed(statistics)}"
+        f"{consumed} + dropped {_count(dropped)} + in flight {_count(statistics.in_flight)}, in {_elapsed(statistics)}"
     )
 
 

@@ -37,6 +37,7 @@ class ChainStatistics:
     emitted: int
     emit_refused: int
     sent: int
+    consumed: int
     in_flight: int
     dropped: dict[str, int]
     kills: dict[str, int]
@@ -53,7 +54,7 @@ class ChainStatistics:
     @property
     def balance(self) -> int:
         """Messages that cannot be accounted for; anything but 0 is a defect."""
-        return self.received + self.emitted - self.sent - sum(self.dropped.values()) - self.in_flight
+        return self.received + self.emitted - self.sent - self.consumed - sum(self.dropped.values()) - self.in_flight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +91,16 @@ class NodeStatistics:
         return sum(chain.sent for chain in self.chains)
 
     @property
+    def consumed(self) -> int:
+        """Messages that guests dealt with: EDGEOS_DONE."""
+        return sum(chain.consumed for chain in self.chains)
+
+    @property
     def balance(self) -> int:
         """Messages that cannot be accounted for; anything but 0 is a defect."""
         emitted = sum(chain.emitted for chain in self.chains)
         dropped = sum(self.dropped.values()) + sum(sum(chain.dropped.values()) for chain in self.chains)
-        return self.received + emitted - self.sent - dropped - self.in_flight
+        return self.received + emitted - self.sent - self.consumed - dropped - self.in_flight
 
     def chain(self, name: str) -> ChainStatistics:
         """The statistics of one chain; KeyError when there is none of that name."""
@@ -106,7 +112,7 @@ class NodeStatistics:
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers as plain JSON values."""
-        return {**asdict(self), "sent": self.sent, "balance": self.balance}
+        return {**asdict(self), "sent": self.sent, "consumed": self.consumed, "balance": self.balance}
 
 
 @dataclass(frozen=True, kw_only=True)

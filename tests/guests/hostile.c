@@ -64,7 +64,7 @@ int edgeos_handle(edgeos_message *m) {
     case POINTER_TOP: m->data = (uint8_t *)(uintptr_t)(0u - m->len); return 0;
     case VERDICT_MAX: return INT32_MAX;
     case VERDICT_MIN: return INT32_MIN;
-    case VERDICT_BELOW: return -3;
+    case VERDICT_BELOW: return -4;
     case VERDICT_UNLINKED: return 1;
     case VERDICT_OVER: return 16;
     case LOOP:
