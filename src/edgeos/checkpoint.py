@@ -38,6 +38,9 @@ TIME_LIMIT_DEFAULT: Final = 30.0
 INIT_STACK_SIZE: Final = 512 * 1024
 """Bytes of native stack for init."""
 
+SEGMENT_GAP: Final = 256
+"""Zeroes between two runs of data that are copied rather than cost a segment of their own each time an FWP is made."""
+
 TABLE_ELEMENTS_MAX: Final = 20_000
 """Elements of a guest's table; one table per guest."""
 
@@ -562,12 +565,12 @@ def _clear_messages(snapshot: bytearray, layout: Layout) -> None:
 
 
 def _segments(snapshot: bytearray) -> list[tuple[int, bytes]]:
-    """Runs of non-zero bytes as (address, bytes); zeroes between runs are included where a segment costs more.
+    """Runs of non-zero bytes as (address, bytes); shorter gaps than SEGMENT_GAP are included.
 
     The longest gap doubles until the number of segments is one that every engine takes.
     """
     runs = [match.span() for match in re.finditer(rb"[^\0]+", snapshot)]
-    gap = 16
+    gap = SEGMENT_GAP
     while True:
         merged: list[list[int]] = []
         for start, end in runs:
