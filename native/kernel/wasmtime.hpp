@@ -144,6 +144,8 @@ inline constexpr uint8_t kValI32 = 0;
   X(void, wasmtime_engine_increment_epoch, (wasm_engine_t*))                                                            \
   X(bool, wasmtime_instance_export_get,                                                                                 \
     (wasmtime_context_t*, const wasmtime_instance_t*, const char*, size_t, wasmtime_extern_t*))                         \
+  X(bool, wasmtime_instance_export_nth,                                                                                 \
+    (wasmtime_context_t*, const wasmtime_instance_t*, size_t, char**, size_t*, wasmtime_extern_t*))                     \
   X(uint8_t*, wasmtime_memory_data, (const wasmtime_context_t*, const wasmtime_memory_t*))                              \
   X(size_t, wasmtime_memory_data_size, (const wasmtime_context_t*, const wasmtime_memory_t*))                           \
   X(wasmtime_error_t*, wasmtime_func_call_unchecked,                                                                    \

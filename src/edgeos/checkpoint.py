@@ -76,6 +76,7 @@ _FUNCTIONS: Final = {
     "_initialize": wasm.FuncType(b"", b""),
 }
 _OPTIONAL: Final = ("_initialize", "edgeos_access")
+# The kernel finds the first two by their place.
 _KEPT: Final = ("memory", "edgeos_burst", "edgeos_access")
 _START_EXPORT: Final = "start"
 _TABLE_EXPORT: Final = "table"
