@@ -19,11 +19,10 @@ using StageValue = std::tuple<std::string, uint32_t, RoutesValue, RoutesValue>; 
 using EntryValue = std::tuple<uint32_t, uint8_t, uint8_t, uint8_t>;  // port, stage, direction, in port
 using CounterValue = std::pair<std::string, uint32_t>;
 
-// The worker with its templates numbered, so that Python names them by number.
-struct BoundWorker {
-  BoundWorker(const EngineSettings& engine, const WorkerSettings& settings) : worker(engine, settings) {}
-  Worker worker;
-  std::vector<Pool*> pools;
+// A chain whose stages name their templates by number, as Python does.
+struct BoundChain {
+  ChainSpec spec;
+  std::vector<uint32_t> templates;
 };
 
 std::span<const uint8_t> view(const nb::bytes& bytes) { return {static_cast<const uint8_t*>(bytes.data()), bytes.size()}; }
@@ -36,12 +35,12 @@ void fill_routes(std::array<Destination, kRoutes>& routes, const RoutesValue& va
   }
 }
 
-void add_chain(BoundWorker& self, const std::string& name, uint8_t isolation, uint8_t when_full, uint8_t on_kill,
-               uint64_t idle_timeout_ns, uint32_t max_fwps, uint16_t domain, const std::vector<StageValue>& stages,
-               const std::vector<EntryValue>& entries) {
-  ChainSpec spec;
+void make_chain(BoundChain* self, const std::string& name, uint8_t when_full, uint8_t on_kill, uint64_t idle_timeout_ns,
+                uint32_t max_fwps, uint16_t domain, const std::vector<StageValue>& stages,
+                const std::vector<EntryValue>& entries) {
+  new (self) BoundChain{};
+  ChainSpec& spec = self->spec;
   spec.name = name;
-  spec.isolation = static_cast<Isolation>(isolation);
   spec.when_full = static_cast<WhenFull>(when_full);
   spec.on_kill = static_cast<OnKill>(on_kill);
   spec.idle_timeout_ns = idle_timeout_ns;
@@ -50,14 +49,27 @@ void add_chain(BoundWorker& self, const std::string& name, uint8_t isolation, ui
   for (const auto& [stage_name, tmpl, forward, reverse] : stages) {
     StageSpec stage;
     stage.name = stage_name;
-    stage.pool = self.pools.at(tmpl);
+    self->templates.push_back(tmpl);
     fill_routes(stage.routes[kForward], forward);
     fill_routes(stage.routes[kReverse], reverse);
     spec.stages.push_back(stage);
   }
   for (const auto& [port, stage, direction, in_port] : entries)
     spec.entries.at(port) = Entry{true, stage, direction, in_port};
-  self.worker.add_chain(std::move(spec));
+}
+
+std::vector<uint32_t> apply(Worker& worker, const std::vector<BoundChain>& chains, std::vector<uint32_t> retired_chains,
+                            std::vector<uint32_t> retired_templates, std::vector<Rule> rules,
+                            std::vector<uint64_t> removed_rules, std::vector<std::pair<uint64_t, uint64_t>> rule_orders) {
+  Change change{{}, std::move(retired_chains), std::move(retired_templates), std::move(rules), std::move(removed_rules),
+                std::move(rule_orders)};
+  for (const BoundChain& chain : chains) {
+    change.chains.push_back(chain.spec);
+    for (size_t i = 0; i < chain.templates.size(); i++)
+      change.chains.back().stages[i].pool = worker.pool(chain.templates[i]);
+  }
+  const nb::gil_scoped_release released;
+  return worker.apply(std::move(change));
 }
 
 template <class Names, class Counts>
@@ -89,6 +101,7 @@ nb::dict chain_dict(const ChainSnapshot& s) {
   nb::list stages;
   for (const StageSnapshot& stage : s.stages) stages.append(stage_dict(stage));
   d["name"] = s.name;
+  d["retired"] = s.retired;
   d["received"] = c.received;
   d["emitted"] = c.emitted;
   d["emit_refused"] = c.emit_refused;
@@ -126,7 +139,8 @@ nb::dict port_dict(const PortSnapshot& s) {
 nb::dict snapshot_dict(const Snapshot& s) {
   nb::dict d;
   nb::list chains, ports;
-  for (const ChainSnapshot& chain : s.chains) chains.append(chain_dict(chain));
+  for (const ChainSnapshot& chain : s.chains)
+    if (!chain.name.empty()) chains.append(chain_dict(chain));
   for (const PortSnapshot& port : s.ports) ports.append(port_dict(port));
   d["elapsed_ns"] = s.elapsed_ns;
   d["iterations"] = s.iterations;
@@ -184,64 +198,69 @@ void bind_worker(nb::module_& m) {
              new (self) EngineSettings{fwps, memory_max, compact, copy_on_write, keep_resident};
            },
            nb::kw_only(), "fwps"_a, "memory_max"_a, "compact"_a, "copy_on_write"_a, "keep_resident"_a)
-      .def_prop_ro("code_key", &EngineSettings::code_key);
+      .def_prop_ro("code_key", &EngineSettings::code_key)
+      .def_ro("memory_max", &EngineSettings::memory_max);
+
+  nb::class_<BoundChain>(m, "ChainSpec")
+      .def("__init__", &make_chain, "name"_a, nb::kw_only(), "when_full"_a, "on_kill"_a, "idle_timeout_ns"_a, "max_fwps"_a,
+           "domain"_a, "stages"_a, "entries"_a);
 
   using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
-  nb::class_<BoundWorker>(m, "Worker")
+  nb::class_<Worker>(m, "Worker")
       .def("__init__",
-           [](BoundWorker* self, const EngineSettings& engine, bool dedicated_mover, uint8_t wait, uint32_t max_flows) {
-             new (self) BoundWorker(engine, {dedicated_mover, static_cast<Wait>(wait), max_flows});
+           [](Worker* self, const EngineSettings& engine, bool dedicated_mover, uint8_t wait, uint32_t max_flows) {
+             new (self) Worker(engine, {dedicated_mover, static_cast<Wait>(wait), max_flows});
            },
            "engine"_a, nb::kw_only(), "dedicated_mover"_a = false, "wait"_a = 0, "max_flows"_a = 65536)
       .def("compile",
-           [](BoundWorker& self, const nb::bytes& wasm) {
-             const std::vector<uint8_t> code = self.worker.engine().compile(view(wasm));
+           [](Worker& self, const nb::bytes& wasm) {
+             const std::vector<uint8_t> code = self.engine().compile(view(wasm));
              return nb::bytes(code.data(), code.size());
            },
            "wasm"_a)
-      .def("add_port", [](BoundWorker& self, Port& port) { self.worker.add_port(&port); }, "port"_a, nb::keep_alive<1, 2>())
+      .def("add_port", [](Worker& self, Port& port) { self.add_port(&port); }, "port"_a, nb::keep_alive<1, 2>())
       .def("add_template",
-           [](BoundWorker& self, const std::string& name, const nb::bytes& code, uint32_t slots, uint32_t slot_size,
+           [](Worker& self, const std::string& name, const nb::bytes& code, uint32_t slots, uint32_t slot_size,
               uint32_t slot_stride, uint32_t messages, uint32_t verdicts, uint32_t data, uint64_t memory, uint32_t stack,
               const std::vector<CounterValue>& counters, uint64_t budget_ns, uint32_t ready_low, uint32_t ready_high,
               bool timer, bool clock, bool random) {
              Layout layout{slots, slot_size, slot_stride, messages, verdicts, data, memory, stack, {}};
              for (const auto& [counter, address] : counters) layout.counters.push_back({counter, address});
-             auto tmpl = std::make_unique<FwpTemplate>(self.worker.engine(), name, view(code), std::move(layout), budget_ns,
+             auto tmpl = std::make_unique<FwpTemplate>(self.engine(), name, view(code), std::move(layout), budget_ns,
                                                        Grants{timer, clock, random});
-             self.pools.push_back(&self.worker.add_template(std::move(tmpl), ready_low, ready_high));
+             const nb::gil_scoped_release released;
+             return self.add_template(std::move(tmpl), ready_low, ready_high);
            },
            "name"_a, "code"_a, nb::kw_only(), "slots"_a, "slot_size"_a, "slot_stride"_a, "messages"_a, "verdicts"_a,
            "data"_a, "memory"_a, "stack"_a, "counters"_a, "budget_ns"_a, "ready_low"_a, "ready_high"_a, "timer"_a = false,
            "clock"_a = false, "random"_a = false)
-      .def("add_chain", &add_chain, "name"_a, nb::kw_only(), "isolation"_a, "when_full"_a, "on_kill"_a, "idle_timeout_ns"_a,
-           "max_fwps"_a, "domain"_a, "stages"_a, "entries"_a)
-      .def("add_rule", [](BoundWorker& self, const Rule& rule) { self.worker.add_rule(rule); }, "rule"_a)
-      .def("run_once", [](BoundWorker& self) { return self.worker.run_once(); }, WithoutGil())
-      .def("start", [](BoundWorker& self) { self.worker.start(); })
-      .def("stop", [](BoundWorker& self) { self.worker.stop(); }, WithoutGil())
+      .def("apply", &apply, nb::kw_only(), "chains"_a, "retired_chains"_a, "retired_templates"_a, "rules"_a,
+           "removed_rules"_a, "rule_orders"_a)
+      .def("run_once", [](Worker& self) { return self.run_once(); }, WithoutGil())
+      .def("start", [](Worker& self) { self.start(); })
+      .def("stop", [](Worker& self) { self.stop(); }, WithoutGil())
       .def("wait_finished",
-           [](BoundWorker& self, uint64_t timeout_ns) { return self.worker.wait_finished(timeout_ns); }, "timeout_ns"_a,
+           [](Worker& self, uint64_t timeout_ns) { return self.wait_finished(timeout_ns); }, "timeout_ns"_a,
            WithoutGil())
-      .def_prop_ro("failure", [](BoundWorker& self) { return self.worker.failure(); })
-      .def("set_fake_time", [](BoundWorker& self, uint64_t ns) { self.worker.clock().set_fake_ns(ns); }, "ns"_a)
+      .def_prop_ro("failure", [](Worker& self) { return self.failure(); })
+      .def("set_fake_time", [](Worker& self, uint64_t ns) { self.clock().set_fake_ns(ns); }, "ns"_a)
       .def("snapshot",
-           [](BoundWorker& self, bool with_guest_counters) {
+           [](Worker& self, bool with_guest_counters) {
              Snapshot s;
              {
                const nb::gil_scoped_release released;
-               s = self.worker.snapshot(with_guest_counters);
+               s = self.snapshot(with_guest_counters);
              }
              return snapshot_dict(s);
            },
            "with_guest_counters"_a = true)
-      .def("close_chain", [](BoundWorker& self, uint32_t chain) { self.worker.close_chain(chain); }, "chain"_a, WithoutGil())
+      .def("close_chain", [](Worker& self, uint32_t chain) { self.close_chain(chain); }, "chain"_a, WithoutGil())
       .def("clients",
-           [](BoundWorker& self, uint32_t chain) {
+           [](Worker& self, uint32_t chain) {
              std::vector<ClientSnapshot> clients;
              {
                const nb::gil_scoped_release released;
-               clients = self.worker.clients(chain);
+               clients = self.clients(chain);
              }
              nb::list all;
              for (const ClientSnapshot& client : clients) all.append(client_dict(client));
@@ -249,14 +268,14 @@ void bind_worker(nb::module_& m) {
            },
            "chain"_a)
       .def("access",
-           [](BoundWorker& self, uint32_t chain, uint8_t stage, const std::optional<nb::bytes>& client, bool write,
+           [](Worker& self, uint32_t chain, uint8_t stage, const std::optional<nb::bytes>& client, bool write,
               const nb::bytes& name, const nb::bytes& value) {
              const HandlerCall request{write, {name.c_str(), name.size()}, {value.c_str(), value.size()}, HandlerStatus::done};
              const std::optional<Address> address = address_from(client);
              std::vector<HandlerAnswer> answers;
              {
                const nb::gil_scoped_release released;
-               answers = self.worker.access(chain, stage, address, request);
+               answers = self.access(chain, stage, address, request);
              }
              nb::list all;
              for (const HandlerAnswer& answer : answers) all.append(answer_dict(answer));

@@ -18,10 +18,10 @@
 #include "limits.hpp"
 #include "packet_parser.hpp"
 #include "pool.hpp"
+#include "rule_table.hpp"
 
 namespace edgeos {
 
-enum class Isolation : uint8_t { shared, client, flow };
 enum class WhenFull : uint8_t { refuse, evict };
 enum class OnKill : uint8_t { restart, block };
 
@@ -45,7 +45,7 @@ struct StageSpec {
 
 struct Entry {
   bool open = false;
-  uint8_t stage = 0;
+  uint8_t stage = 0;      // in a chain without stages, which passes messages on as they are: the port of exit
   uint8_t direction = 0;
   uint8_t in_port = 0;
 };
@@ -53,7 +53,6 @@ struct Entry {
 struct ChainSpec {
   std::string name;
   uint16_t number = 0;  // in the node
-  Isolation isolation = Isolation::client;
   WhenFull when_full = WhenFull::refuse;
   OnKill on_kill = OnKill::restart;
   uint64_t idle_timeout_ns = 60'000'000'000;
@@ -87,6 +86,8 @@ class Chain;
 
 struct ChainInstance {
   Chain* chain = nullptr;
+  RuleEntry* rule = nullptr;  // that let it in
+  Isolation isolation = Isolation::client;
   uint32_t number = 0;
   uint32_t in_flight = 0;
   uint32_t reserved = 0;     // room kept for what running guests may emit
@@ -141,6 +142,13 @@ class Chain {
   // No new clients from now on; the living leave as soon as no message of theirs is in flight.
   void close() { closed_ = true; }
   bool closed() const { return closed_; }
+  // No new clients from now on; the living stay until they leave by themselves.
+  void retire() { retired_ = true; }
+  bool retired() const { return retired_; }
+  bool is_wire() const { return spec_.stages.empty(); }
+  // FWPs that it may still bind, now or later.
+  uint64_t places() const { return retired_ ? instances_ * spec_.stages.size() : is_wire() ? 0 : spec_.max_fwps; }
+  uint64_t instances() const { return instances_; }
   uint64_t idle_timeout_ns() const { return closed_ ? 0 : spec_.idle_timeout_ns; }
 
   void drop(ChainInstance& instance, Drop reason, uint32_t messages = 1) {
@@ -175,6 +183,7 @@ class Chain {
   uint32_t credit_;
   uint64_t instances_ = 0;
   bool closed_ = false;
+  bool retired_ = false;
   uint64_t touch_grain_ns_;
   ChainInstance* most_idle_ = nullptr;
   ChainInstance* least_idle_ = nullptr;

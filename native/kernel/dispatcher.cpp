@@ -6,31 +6,37 @@ namespace edgeos {
 namespace {
 
 constexpr uint64_t kKindMask = 0xffull << 40;
-constexpr uint32_t kEvictLooks = 16;     // longest idle instances looked at for one without messages
+constexpr uint32_t kEvictLooks = 64;     // longest idle instances looked at for one that may go
 
 }  // namespace
 
-Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains,
-                       const std::vector<Rule>& rules, Mma& mma, uint32_t max_flows, uint32_t max_instances)
+Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains, RuleTable& rules,
+                       Mma& mma, uint32_t max_flows, uint32_t max_instances)
     : ports_(ports),
       chains_(chains),
       rules_(rules),
       mma_(mma),
       table_(max_flows + max_instances),
       max_flows_(max_flows) {
-  for (size_t i = 0; i < ports.size(); i++) {
-    bursts_.push_back(std::make_unique<Burst>());
-    uint16_t domain = 0;
+  for (size_t i = 0; i < ports.size(); i++) bursts_.push_back(std::make_unique<Burst>());
+  refresh();
+}
+
+void Dispatcher::refresh() {
+  domains_.assign(ports_.size(), 0);
+  reverse_only_.assign(ports_.size(), false);
+  for (size_t i = 0; i < ports_.size(); i++) {
     bool forward = false, reverse = false;
-    for (const auto& chain : chains) {
+    for (const auto& chain : chains_) {
       const Entry& entry = chain->spec().entries[i];
       if (!entry.open) continue;
-      domain = chain->spec().domain;
+      domains_[i] = chain->spec().domain;
       (entry.direction == kForward ? forward : reverse) = true;
     }
-    domains_.push_back(domain);
-    reverse_only_.push_back(reverse && !forward);
+    reverse_only_[i] = reverse && !forward;
   }
+  for (const auto& instance : instances_)
+    if (instance->chain != nullptr && instance->chain->is_wire()) release(*instance);
 }
 
 bool Dispatcher::receive(uint64_t now_ns) {
@@ -105,6 +111,7 @@ uint32_t Dispatcher::admit(uint16_t port, const Packet* packets, const uint32_t*
     counters_.dropped[size_t(Drop::no_entry)] += count;
     return count;
   }
+  if (chain.is_wire()) return pass(packets, count, instance, in);
   const uint32_t fits = std::min(count, chain.entry_room(instance));
   if (fits < count && ports_[port]->lossless()) count = fits;
   chain.counters.received += count;
@@ -120,6 +127,20 @@ uint32_t Dispatcher::admit(uint16_t port, const Packet* packets, const uint32_t*
   return count;
 }
 
+// A chain without stages: onward as it is.
+uint32_t Dispatcher::pass(const Packet* packets, uint32_t count, ChainInstance& instance, const Entry& in) {
+  Chain& chain = *instance.chain;
+  chain.counters.received += count;
+  instance.in_flight += count;
+  instance.activation_started_ns = 0;
+  chain.touch(instance, now_ns_);
+  uint32_t sent = 0;
+  for (uint32_t i = 0; i < count; i++) sent += ports_[in.stage]->send(packets[i].data, packets[i].len, packets[i].time_ns);
+  chain.finish_sent(instance, sent);
+  chain.drop(instance, Drop::tx_full, count - sent);
+  return count;
+}
+
 uint32_t Dispatcher::refuse(Drop reason) {
   counters_.dropped[size_t(reason)]++;
   return 1;
@@ -130,7 +151,8 @@ uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Dr
   ParsedPacket parsed;
   parse_packet(packet.data, packet.len, domains_[port], parsed);
   // In a chain that this port only leads out of, packets travel towards the client, and rules see them the other way round.
-  for (const Rule& rule : rules_) {
+  for (const auto& entry : rules_.entries()) {
+    const Rule& rule = entry->rule;
     Chain* chain = rule.action >= 0 ? chains_[static_cast<size_t>(rule.action)].get() : nullptr;
     if (chain != nullptr && (chain->closed() || !chain->spec().entries[port].open)) continue;
     const bool reverse = chain != nullptr ? chain->spec().entries[port].direction == kReverse : reverse_only_[port];
@@ -138,7 +160,10 @@ uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Dr
     if (!matches(rule, view)) continue;
     why = Drop::rule;
     if (chain == nullptr) return kNoEntry;
-    const uint32_t owner = find_or_activate(*chain, owner_key(*chain, view), started_ns, why);
+    const FlowKey key = owner_key(*chain, rule.isolation, view);
+    // A rule that was removed still holds for the clients that are there.
+    if (entry->removed && (rule.isolation == Isolation::shared || table_.find(key, table_.hash(key)) == kNoEntry)) continue;
+    const uint32_t owner = find_or_activate(*chain, *entry, key, started_ns, why);
     // The flow that an ICMP error quotes may be another client's: it is not bound on this one's word.
     return owner == kNoEntry || parsed.quoted ? owner : add_flow(parsed.key, hash, owner);
   }
@@ -146,9 +171,8 @@ uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Dr
   return kNoEntry;
 }
 
-FlowKey Dispatcher::owner_key(const Chain& chain, const FlowView& view) const {
+FlowKey Dispatcher::owner_key(const Chain& chain, Isolation isolation, const FlowView& view) {
   FlowKey key{};
-  const Isolation isolation = chain.spec().isolation;
   if (isolation == Isolation::flow) key = view.packet.key;
   if (isolation == Isolation::client) {
     key.a = view.client();
@@ -160,10 +184,12 @@ FlowKey Dispatcher::owner_key(const Chain& chain, const FlowView& view) const {
   return key;
 }
 
-uint32_t Dispatcher::find_or_activate(Chain& chain, const FlowKey& key, uint64_t started_ns, Drop& why) {
+uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowKey& key, uint64_t started_ns, Drop& why) {
   const uint64_t hash = table_.hash(key);
   const uint32_t found = table_.find(key, hash);
   if (found != kNoEntry) return found;
+  why = Drop::max_clients;
+  if (rule.rule.max_clients != 0 && rule.clients >= rule.rule.max_clients) return kNoEntry;
   why = Drop::max_fwps;
   if (chain.at_limit() && !make_room(chain)) return kNoEntry;
   why = Drop::no_fwp;
@@ -174,6 +200,9 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, const FlowKey& key, uint64_t
     return kNoEntry;
   }
   instance.owner = key;
+  instance.rule = &rule;
+  instance.isolation = rule.rule.isolation;
+  rule.clients++;
   instance.activation_started_ns = started_ns;
   return table_.insert(key, hash, instance.number, 0);
 }
@@ -182,7 +211,8 @@ bool Dispatcher::make_room(Chain& chain) {
   if (chain.spec().when_full == WhenFull::refuse) return false;
   ChainInstance* instance = chain.longest_idle();
   for (uint32_t i = 0; instance != nullptr && i < kEvictLooks; i++, instance = instance->less_idle) {
-    if (instance->in_flight > 0) continue;
+    // A blocked client keeps its place: evicting it would let it in again at once.
+    if (instance->in_flight > 0 || instance->blocked) continue;
     release(*instance);
     chain.counters.evicted++;
     return true;
@@ -193,7 +223,7 @@ bool Dispatcher::make_room(Chain& chain) {
 // The flow's own entry, or the owner's when the table is full: flow entries only save the way through the rules.
 uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry) {
   ChainInstance& instance = *instances_[table_[owner_entry].instance];
-  const uint32_t most = instance.chain->spec().isolation == Isolation::shared ? max_flows_ : kFlowsPerClientMax;
+  const uint32_t most = instance.isolation == Isolation::shared ? max_flows_ : kFlowsPerClientMax;
   if (instance.flow_count >= most || flow_entries_ >= max_flows_) {
     if (instance.flow_count == 0) return owner_entry;
     erase_entry(instance, instance.oldest);
@@ -292,6 +322,7 @@ void Dispatcher::release(ChainInstance& instance) {
   while (instance.flow_count > 0) erase_entry(instance, instance.oldest);
   table_.erase(table_.find(instance.owner, table_.hash(instance.owner)));
   instance.chain->unbind(instance);
+  rules_.leave(*instance.rule);
   instance.chain = nullptr;
   free_instances_.push_back(&instance);
 }

@@ -12,7 +12,7 @@
 #include "clock.hpp"
 #include "flow_table.hpp"
 #include "mma.hpp"
-#include "rule.hpp"
+#include "rule_table.hpp"
 
 namespace edgeos {
 
@@ -24,7 +24,10 @@ struct DispatcherCounters {
 class Dispatcher {
  public:
   Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains,
-             const std::vector<Rule>& rules, Mma& mma, uint32_t max_flows, uint32_t max_instances);
+             RuleTable& rules, Mma& mma, uint32_t max_flows, uint32_t max_instances);
+
+  // After chains or rules have changed: what was passed on unchanged meets the rules anew; other flows stay.
+  void refresh();
 
   // A burst from every port. True if there was anything.
   bool receive(uint64_t now_ns);
@@ -71,8 +74,9 @@ class Dispatcher {
   uint32_t admit(uint16_t port, const Packet* packets, const uint32_t* flows, uint32_t count, ChainInstance& instance);
   uint32_t refuse(Drop reason);
   uint32_t bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why);
-  FlowKey owner_key(const Chain& chain, const FlowView& view) const;
-  uint32_t find_or_activate(Chain& chain, const FlowKey& key, uint64_t started_ns, Drop& why);
+  static FlowKey owner_key(const Chain& chain, Isolation isolation, const FlowView& view);
+  uint32_t find_or_activate(Chain& chain, RuleEntry& rule, const FlowKey& key, uint64_t started_ns, Drop& why);
+  uint32_t pass(const Packet* packets, uint32_t count, ChainInstance& instance, const Entry& in);
   bool make_room(Chain& chain);
   uint32_t add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry);
   void remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow);
@@ -84,7 +88,7 @@ class Dispatcher {
 
   const std::vector<Port*>& ports_;
   const std::vector<std::unique_ptr<Chain>>& chains_;
-  const std::vector<Rule>& rules_;
+  RuleTable& rules_;
   Mma& mma_;
   uint64_t now_ns_ = 0;
   FlowTable table_;

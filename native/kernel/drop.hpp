@@ -17,6 +17,7 @@ enum class Drop : uint8_t {
   no_rule,          // no rule matches
   rule,             // a rule says drop
   malformed,        // shorter than an Ethernet header
+  max_clients,      // a new client, and its rule lets no more in
   max_fwps,         // a new client, and the chain is at its limit
   no_fwp,           // no FWP could be made
   no_entry,         // its flow's chain has no entry at the port it came through
@@ -29,7 +30,7 @@ enum class Drop : uint8_t {
 
 inline constexpr std::array<std::string_view, size_t(Drop::count)> kDropNames = {
     "verdict", "oversize", "ring_full", "killed", "tx_full", "no_rule", "rule", "malformed",
-    "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted"};
+    "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted"};
 
 enum class Kill : uint8_t {
   none,

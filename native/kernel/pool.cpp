@@ -31,9 +31,15 @@ bool Pool::maintain(uint32_t actions) {
       empty_.push_back(fwp);
     }
   }
+  for (; actions > 0 && ready_.size() > high_; actions--) {
+    Fwp* fwp = ready_.back();
+    ready_.pop_back();
+    fwp->destroy();
+    empty_.push_back(fwp);
+  }
   if (ready_.size() < low_) refilling_ = true;
   for (; actions > 0 && refilling_; actions--) refilling_ = ready_.size() < high_ && create_one();
-  return !dirty_.empty() || refilling_;
+  return !dirty_.empty() || ready_.size() > high_ || refilling_;
 }
 
 bool Pool::recycle_one() {

@@ -30,6 +30,15 @@ class Pool {
   // True while there is more to do.
   bool maintain(uint32_t actions);
 
+  // Keeps nothing ready any more; FWPs that are given back go back to the engine.
+  void retire() {
+    low_ = high_ = 0;
+    retired_ = true;
+  }
+  bool retired() const { return retired_; }
+  bool vacant() const { return all_.size() == empty_.size(); }
+  uint32_t high() const { return high_; }
+
   const FwpTemplate& tmpl() const { return *tmpl_; }
   size_t ready() const { return ready_.size(); }
   size_t dirty() const { return dirty_.size(); }
@@ -43,6 +52,7 @@ class Pool {
   uint32_t low_;
   uint32_t high_;
   bool refilling_ = true;
+  bool retired_ = false;
   std::vector<std::unique_ptr<Fwp>> all_;
   std::vector<Fwp*> ready_;
   std::vector<Fwp*> dirty_;

@@ -1,7 +1,7 @@
 // Rules decide, once per flow, which chain a new client gets. The first that matches wins. They see flows from the client's
 // side: source is the client's end, whichever way the first packet went.
 //
-// Owner: the dispatcher. Compiled from text in Python (edgeos.match).
+// Owner: the rule table, which keeps their order. Compiled from text in Python (edgeos.match).
 #pragma once
 
 #include <array>
@@ -25,8 +25,15 @@ struct PortRange {
   bool contains(uint16_t p) const { return low <= p && p <= high; }
 };
 
+enum class Isolation : uint8_t { shared, client, flow };
+
 struct Rule {
   static constexpr int32_t kDropAction = -1;
+  static constexpr int32_t kNewChain = -1000;  // kNewChain - i: the i-th chain that the same change adds
+
+  uint64_t id = 0;       // given by the control plane, never twice
+  int32_t priority = 0;  // the higher is asked first
+  uint64_t order = 0;    // and among equals the lower
 
   std::optional<bool> ip;
   uint8_t ip_version = 0;  // 4, 6, or 0 for either
@@ -40,6 +47,8 @@ struct Rule {
   std::optional<uint16_t> vlan;
   std::optional<uint16_t> port;  // of entry
   int32_t action = kDropAction;  // number of a chain, or kDropAction
+  Isolation isolation = Isolation::client;
+  uint32_t max_clients = 0;  // that it lets in at once; 0 is any number
 };
 
 // A flow as its client sees it.

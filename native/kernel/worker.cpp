@@ -33,35 +33,14 @@ void Worker::add_port(Port* port) {
   ports_.push_back(port);
 }
 
-Pool& Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high) {
-  pools_.push_back(std::make_unique<Pool>(std::move(tmpl), ready_low, ready_high));
-  return *pools_.back();
-}
-
-void Worker::add_chain(ChainSpec spec) {
-  if (chains_.size() == kChainsMax) throw std::runtime_error("a node has at most " + std::to_string(kChainsMax) + " chains");
-  if (spec.stages.empty() || spec.stages.size() > kStagesMax) throw std::runtime_error("a chain has 1 to 16 stages");
-  spec.number = static_cast<uint16_t>(chains_.size());
-  chains_.push_back(std::make_unique<Chain>(std::move(spec)));
-}
-
-void Worker::add_rule(const Rule& rule) {
-  if (rule.action >= static_cast<int32_t>(chains_.size())) throw std::runtime_error("a rule names a chain that is not there");
-  rules_.push_back(rule);
-}
-
 // Everything that a first message would otherwise wait for.
 void Worker::prepare() {
   if (prepared_) return;
-  uint32_t instances = 0;
-  for (const auto& chain : chains_)
-    instances += chain->spec().max_fwps / static_cast<uint32_t>(chain->spec().stages.size()) + 1;
+  // Chains may come later, so there is an owner's entry for every FWP that the engine can make, and one for every wire.
+  const uint32_t instances = engine_.settings().fwps + kChainsMax;
   dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, mma_, settings_.max_flows, instances);
   for (auto& pool : pools_) {
-    Fwp probe(pool->tmpl());
-    if (std::string why; !probe.instantiate(&why))
-      throw std::runtime_error("template." + pool->tmpl().name() + ": cannot make an instance: " + why);
-    probe.destroy();
+    prove(pool->tmpl());
     while (pool->maintain(kMaintainIdle)) {
     }
   }
@@ -143,7 +122,8 @@ void Worker::flush_ports() {
 
 bool Worker::housekeep(bool busy, uint64_t now_ns) {
   bool more = false;
-  for (auto& pool : pools_) more |= pool->maintain(busy ? kMaintainBusy : kMaintainIdle);
+  for (auto& pool : pools_)
+    if (pool != nullptr) more |= pool->maintain(busy ? kMaintainBusy : kMaintainIdle);
   dispatcher_->expire(now_ns, busy ? kMaintainBusy : kMaintainIdle);
   return more;
 }
@@ -295,7 +275,7 @@ std::string Worker::failure() const {
 }
 
 ChainSnapshot Worker::chain_snapshot(const Chain& chain, bool with_guest_counters) const {
-  ChainSnapshot s{chain.spec().name, chain.counters, 0, chain.activation_ns.quantile(0.5), chain.activation_ns.quantile(0.99),
+  ChainSnapshot s{chain.spec().name, chain.counters, chain.retired(), 0, chain.activation_ns.quantile(0.5), chain.activation_ns.quantile(0.99),
                   chain.activation_ns.max(), {}};
   for (size_t i = 0; i < chain.spec().stages.size(); i++) {
     const StageSpec& spec = chain.spec().stages[i];
@@ -325,6 +305,7 @@ Snapshot Worker::snapshot(bool with_guest_counters) {
       s.flows = dispatcher_->flows();
     }
     for (const auto& chain : chains_) s.chains.push_back(chain_snapshot(*chain, with_guest_counters));
+    if (gone_.activations > 0) s.chains.push_back(ChainSnapshot{"(gone)", gone_, true, 0, 0, 0, 0, {}});
     for (const Port* p : ports_) s.ports.push_back({p->name(), p->counters(), p->queued(), p->problem()});
     if (dispatcher_ == nullptr) return;
     dispatcher_->for_each_instance([&](const ChainInstance& instance) {

@@ -44,6 +44,7 @@ struct StageSnapshot {
 struct ChainSnapshot {
   std::string name;
   ChainCounters counters;
+  bool retired = false;
   uint64_t in_flight = 0;
   uint64_t activation_p50_ns = 0;
   uint64_t activation_p99_ns = 0;
@@ -85,6 +86,16 @@ struct HandlerAnswer {
   std::string value;
 };
 
+// What may change while messages pass, all of it or nothing.
+struct Change {
+  std::vector<ChainSpec> chains;             // new ones; their numbers are given
+  std::vector<uint32_t> retired_chains;      // by number
+  std::vector<uint32_t> retired_templates;   // by number
+  std::vector<Rule> rules;                   // new ones
+  std::vector<uint64_t> removed_rules;       // by id
+  std::vector<std::pair<uint64_t, uint64_t>> rule_orders;  // id and new order
+};
+
 class Worker {
  public:
   Worker(const EngineSettings& engine, const WorkerSettings& settings);
@@ -92,9 +103,12 @@ class Worker {
 
   // Set-up, before the first iteration. Numbers are given in order, from 0.
   void add_port(Port* port);  // the caller keeps it alive
-  Pool& add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high);
-  void add_chain(ChainSpec spec);
-  void add_rule(const Rule& rule);
+
+  // At any time, from any thread. The number of a new template; numbers of what has gone are given again.
+  uint32_t add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high);
+  // The numbers of the new chains. Throws std::runtime_error, and changes nothing, when the change does not fit.
+  std::vector<uint32_t> apply(Change change);
+  Pool* pool(uint32_t number) { return pools_.at(number).get(); }
 
   // One iteration on the calling thread, always the same. True if there was anything to do. Not together with start().
   bool run_once();
@@ -122,6 +136,9 @@ class Worker {
  private:
   void prepare();
   bool run_timers(uint64_t now_ns);
+  static void prove(const FwpTemplate& tmpl);
+  void sweep();
+  void check(const Change& change) const;
   bool run_ready();
   void flush_ports();
   bool housekeep(bool busy, uint64_t now_ns);
@@ -142,7 +159,8 @@ class Worker {
   std::vector<Port*> ports_;
   std::vector<std::unique_ptr<Pool>> pools_;
   std::vector<std::unique_ptr<Chain>> chains_;
-  std::vector<Rule> rules_;
+  ChainCounters gone_;  // of chains whose places were given to others
+  RuleTable rules_;
   ReadyList ready_;
   TimerQueue timers_;
   Mma mma_;

@@ -1,4 +1,6 @@
 // What the control plane asks of a running worker beside its counters: each request is a command between two iterations.
+#include <algorithm>
+
 #include "worker.hpp"
 
 namespace edgeos {
@@ -6,7 +8,134 @@ namespace {
 
 constexpr size_t kAccessSlice = 64;  // calls of guests in one command, so that traffic waits for few
 
+void add_up(ChainCounters& sum, const ChainCounters& c) {
+  for (uint64_t ChainCounters::*count : {&ChainCounters::received, &ChainCounters::emitted, &ChainCounters::emit_refused,
+                                         &ChainCounters::sent, &ChainCounters::consumed, &ChainCounters::activations, &ChainCounters::evicted,
+                                         &ChainCounters::expired})
+    sum.*count += c.*count;
+  for (size_t i = 0; i < sum.dropped.size(); i++) sum.dropped[i] += c.dropped[i];
+  for (size_t i = 0; i < sum.kills.size(); i++) sum.kills[i] += c.kills[i];
+}
+
 }  // namespace
+
+// What the first message of a template's FWP would otherwise find out.
+void Worker::prove(const FwpTemplate& tmpl) {
+  Fwp probe(tmpl);
+  if (std::string why; !probe.instantiate(&why))
+    throw std::runtime_error("template." + tmpl.name() + ": cannot make an instance: " + why);
+}
+
+uint32_t Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high) {
+  uint32_t number = 0;
+  call([&] {
+    sweep();
+    if (prepared_) {
+      uint64_t places = 1 + ready_high;
+      for (const auto& chain : chains_) places += chain->places();
+      for (const auto& pool : pools_) places += pool == nullptr ? 0 : pool->high();
+      if (places > engine_.settings().fwps)
+        throw std::runtime_error("room for " + std::to_string(places) + " FWPs, of " +
+                                 std::to_string(engine_.settings().fwps) + " that this node was started with");
+      prove(*tmpl);
+    }
+    const auto free = std::find(pools_.begin(), pools_.end(), nullptr);
+    number = static_cast<uint32_t>(free - pools_.begin());
+    auto pool = std::make_unique<Pool>(std::move(tmpl), ready_low, ready_high);
+    if (free == pools_.end()) {
+      pools_.push_back(std::move(pool));
+    } else {
+      *free = std::move(pool);
+    }
+  });
+  return number;
+}
+
+// Makes the places of chains and templates free that nothing uses any more; what the chains counted is kept.
+void Worker::sweep() {
+  for (auto& chain : chains_) {
+    if (!chain->retired() || chain->instances() > 0 || chain->spec().name.empty()) continue;
+    add_up(gone_, chain->counters);
+    ChainSpec nothing;
+    nothing.number = chain->spec().number;
+    chain = std::make_unique<Chain>(std::move(nothing));
+    chain->retire();
+  }
+  for (auto& pool : pools_) {
+    const auto uses = [&](const auto& chain) {
+      const auto& stages = chain->spec().stages;
+      return std::any_of(stages.begin(), stages.end(), [&](const StageSpec& s) { return s.pool == pool.get(); });
+    };
+    if (pool != nullptr && pool->retired() && std::none_of(chains_.begin(), chains_.end(), uses)) pool.reset();
+  }
+}
+
+void Worker::check(const Change& change) const {
+  const auto is_retired = [&](const Chain& chain) {
+    const auto& all = change.retired_chains;
+    return chain.retired() || std::find(all.begin(), all.end(), chain.spec().number) != all.end();
+  };
+  uint64_t places = 1, vacant = kChainsMax - chains_.size();
+  for (const auto& chain : chains_) {
+    places += is_retired(*chain) ? chain->instances() * chain->spec().stages.size() : chain->places();
+    vacant += chain->spec().name.empty();
+  }
+  for (uint32_t i = 0; i < pools_.size(); i++) {
+    const auto& all = change.retired_templates;
+    if (pools_[i] != nullptr && std::find(all.begin(), all.end(), i) == all.end()) places += pools_[i]->high();
+  }
+  if (change.chains.size() > vacant)
+    throw std::runtime_error("a node has at most " + std::to_string(kChainsMax) + " chains, those included whose clients stay");
+  for (const ChainSpec& spec : change.chains) {
+    if (spec.stages.size() > kStagesMax) throw std::runtime_error("a chain has at most 16 stages");
+    places += spec.stages.empty() ? 0 : spec.max_fwps;
+  }
+  if (places > engine_.settings().fwps)
+    throw std::runtime_error("room for " + std::to_string(places) + " FWPs, of " + std::to_string(engine_.settings().fwps) +
+                             " that this node was started with");
+  for (const Rule& rule : change.rules) {
+    const int64_t fresh = int64_t{Rule::kNewChain} - rule.action;
+    const bool there = rule.action >= 0 && static_cast<size_t>(rule.action) < chains_.size() &&
+                       !is_retired(*chains_[static_cast<size_t>(rule.action)]);
+    if (rule.action != Rule::kDropAction && !there && (fresh < 0 || fresh >= static_cast<int64_t>(change.chains.size())))
+      throw std::runtime_error("a rule names a chain that is not there");
+  }
+  for (const uint64_t id : change.removed_rules)
+    if (!rules_.contains(id)) throw std::runtime_error("a rule is removed that is not there");
+  for (const uint32_t number : change.retired_chains)
+    if (number >= chains_.size() || chains_[number]->retired()) throw std::runtime_error("a chain is removed that is not there");
+}
+
+std::vector<uint32_t> Worker::apply(Change change) {
+  std::vector<uint32_t> numbers;
+  call([&] {
+    sweep();
+    check(change);
+    for (const uint64_t id : change.removed_rules) rules_.remove(id);
+    for (ChainSpec& spec : change.chains) {
+      const auto free = std::find_if(chains_.begin(), chains_.end(), [](const auto& c) { return c->spec().name.empty(); });
+      spec.number = static_cast<uint16_t>(free - chains_.begin());
+      numbers.push_back(spec.number);
+      auto chain = std::make_unique<Chain>(std::move(spec));
+      if (free == chains_.end()) {
+        chains_.push_back(std::move(chain));
+      } else {
+        *free = std::move(chain);
+      }
+    }
+    for (Rule& rule : change.rules) {
+      if (rule.action <= Rule::kNewChain) rule.action = static_cast<int32_t>(numbers[size_t(Rule::kNewChain - rule.action)]);
+      rules_.add(rule);
+    }
+    for (const auto& [id, order] : change.rule_orders) rules_.set_order(id, order);
+    rules_.sort();
+    for (const uint32_t number : change.retired_chains) chains_[number]->retire();
+    for (const uint32_t number : change.retired_templates)
+      if (pools_.at(number) != nullptr) pools_[number]->retire();
+    if (dispatcher_ != nullptr) dispatcher_->refresh();
+  });
+  return numbers;
+}
 
 void Worker::drain_executor() {
   while (executor_->outstanding() > 0)

@@ -17,6 +17,7 @@ from importlib import metadata as _metadata
 
 from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint, make_checkpoint
+from edgeos.controller import Rule
 from edgeos.errors import EdgeosError, GuestError, LimitError, ManifestError, PortError
 from edgeos.guest_build import build
 from edgeos.handlers import HandlerAnswer
@@ -64,6 +65,7 @@ __all__ = [
     "PortError",
     "PortSettings",
     "PortStatistics",
+    "Rule",
     "RuleSettings",
     "StageStatistics",
     "Template",

@@ -39,7 +39,12 @@ class Rule:
     def __init__(
         self,
         *,
+        id: int,
+        priority: int,
+        order: int,
         action: int,
+        isolation: int,
+        max_clients: int,
         ip: bool | None = None,
         ip_version: int = 0,
         ethertype: int | None = None,
@@ -52,6 +57,35 @@ class Rule:
         vlan: int | None = None,
         port: int | None = None,
     ) -> None: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def order(self) -> int: ...
+    @property
+    def action(self) -> int: ...
+
+class RuleTable:
+    def __init__(self) -> None: ...
+    def add(self, rule: Rule) -> None: ...
+    def remove(self, id: int) -> None: ...
+    @property
+    def ids(self) -> list[int]: ...
+
+class ChainSpec:
+    def __init__(
+        self,
+        name: str,
+        *,
+        when_full: int,
+        on_kill: int,
+        idle_timeout_ns: int,
+        max_fwps: int,
+        domain: int,
+        stages: Sequence[tuple[str, int, list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]],
+        entries: Sequence[tuple[int, int, int, int]],
+    ) -> None: ...
 
 class EngineSettings:
     def __init__(
@@ -59,6 +93,8 @@ class EngineSettings:
     ) -> None: ...
     @property
     def code_key(self) -> str: ...
+    @property
+    def memory_max(self) -> int: ...
 
 class Worker:
     def __init__(
@@ -86,21 +122,17 @@ class Worker:
         timer: bool = False,
         clock: bool = False,
         random: bool = False,
-    ) -> None: ...
-    def add_chain(
+    ) -> int: ...
+    def apply(
         self,
-        name: str,
         *,
-        isolation: int,
-        when_full: int,
-        on_kill: int,
-        idle_timeout_ns: int,
-        max_fwps: int,
-        domain: int,
-        stages: Sequence[tuple[str, int, list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]],
-        entries: Sequence[tuple[int, int, int, int]],
-    ) -> None: ...
-    def add_rule(self, rule: Rule) -> None: ...
+        chains: Sequence[ChainSpec],
+        retired_chains: Sequence[int],
+        retired_templates: Sequence[int],
+        rules: Sequence[Rule],
+        removed_rules: Sequence[int],
+        rule_orders: Sequence[tuple[int, int]],
+    ) -> list[int]: ...
     def run_once(self) -> bool: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...

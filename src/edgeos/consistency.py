@@ -97,8 +97,9 @@ def find_warnings(manifest: Manifest) -> list[str]:
     findings = Findings(manifest.path)
     names = {title: [record.name for record in records] for title, records in named_records(manifest).items()}
     graphs = {chain.name: build_graph(chain, names["port"], names["template"]) for chain in manifest.chains}
+    passed: set[str | None] = {port for rule in manifest.rules for port in rule.pass_ports}
     used: dict[str, set[str | None]] = {
-        "port": {entry.port for graph in graphs.values() for entry in graph.entries},
+        "port": passed | {entry.port for graph in graphs.values() for entry in graph.entries},
         "template": {stage.template for graph in graphs.values() for stage in graph.stages},
         "chain": {rule.chain for rule in manifest.rules},
         "upstream": {name for template in manifest.templates for name in template.grant.connect},
@@ -207,6 +208,7 @@ def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: M
             continue
         if rule.chain is not None and not findings.is_bad(table, ("chain",)) and rule.chain not in names["chain"]:
             findings.report(table, "chain", unknown(rule.chain, names["chain"], "a chain, but there is none"))
+        _check_rule_ports(findings, table, rule, manifest, names)
         if findings.is_bad(table, ("match",)) or rule.match.port is None:
             continue
         port = rule.match.port
@@ -220,11 +222,27 @@ def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: M
             findings.report(table, "match", problem)
 
 
+def _check_rule_ports(findings: Findings, table: str, rule: RuleSettings, manifest: Manifest, names: Names) -> None:
+    """Ports that messages are passed on between, and the isolation of a chain for packets."""
+    listeners = {port.name for port in manifest.ports if port.is_listener}
+    for name in () if findings.is_bad(table, ("pass_ports",)) else rule.pass_ports:
+        if name not in names["port"]:
+            findings.report(table, "pass", unknown(name, names["port"], "a port, but there is none"), "pass_ports")
+        elif name in listeners:
+            problem = BadValueError(f"the listener {shown(name)}", "ports for packets; connections need a chain")
+            findings.report(table, "pass", problem, "pass_ports")
+    chain = next((chain for chain in manifest.chains if chain.name == rule.chain), None)
+    if rule.isolate == "connection" and chain and not listeners & {*chain.path, *" ".join(chain.links).split()}:
+        problem = BadValueError('"connection" for a chain of ports for packets', "shared, client, flow")
+        findings.report(table, "isolate", problem)
+
+
 def _warn_of_rules(findings: Findings, manifest: Manifest) -> None:
     if not manifest.rules:
         findings.add("rule", "there is none, so every message is dropped")
-    for later, rule in enumerate(manifest.rules, 1):
-        for earlier, other in enumerate(manifest.rules[: later - 1], 1):
+    asked = sorted(enumerate(manifest.rules, 1), key=lambda numbered: -numbered[1].priority)
+    for place, (later, rule) in enumerate(asked):
+        for earlier, other in asked[:place]:
             if other.match.covers(rule.match):
                 text = f"never matches, because {rule_table(earlier)}, {shown(str(other.match))}, comes first"
                 findings.add(rule_table(later), text)

@@ -5,22 +5,21 @@ The kernel moves the messages on a thread of its own; this module sets it up, st
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Literal, Self, TypeVar
 
 from wasmtime import _ffi as wasmtime_ffi
 
 from edgeos import _native
 from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint
-from edgeos.code_cache import CodeCache
-from edgeos.errors import EdgeosError, GuestError, LimitError
-from edgeos.graph import ChainGraph, Destination, build_graph
-from edgeos.guest import WASMTIME_VERSION, load_guest
+from edgeos.controller import Controller, Rule
+from edgeos.errors import EdgeosError, LimitError
 from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
 from edgeos.manifest import check_settings
 from edgeos.match import Match, parse_match
@@ -43,13 +42,10 @@ GUARD_FWPS_MAX = 256
 MAPPINGS_PER_FWP = 4
 MAPPINGS_SPARE = 4096
 
-_ISOLATION = {"shared": 0, "client": 1, "connection": 2, "flow": 2}
-_WHEN_FULL = {"refuse": 0, "evict": 1}
-_ON_KILL = {"restart": 0, "block": 1}
 _WAIT = {"adaptive": 0, "spin": 1, "block": 2}
-_NONE, _DROP, _STAGE, _PORT = 0, 1, 2, 3
 
-_RouteRow = list[tuple[int, int, int, int]]
+
+_Record = TypeVar("_Record", TemplateSettings, ChainSettings)
 
 
 class Node:
@@ -63,7 +59,9 @@ class Node:
             node.add_rule("ip", chain="edge")
             print(node.run())
 
-    Ports, templates, chains and rules are added before the first `start`, `run` or `run_once`, which check them all.
+    Ports and upstreams are added before the first `start`, `run` or `run_once`, which check everything. Templates,
+    chains and rules can be added and removed while the node runs too: each call takes effect as a whole, between two
+    iterations of the data plane, or raises and changes nothing. `reconfigure` changes many at once.
     """
 
     def __init__(self, settings: NodeSettings | None = None, *, progress: Callable[[str], None] | None = None) -> None:
@@ -72,8 +70,9 @@ class Node:
         self._progress = progress
         self._guests: dict[str, Checkpoint] = {}
         self._worker: _native.Worker | None = None
-        self._graphs: list[ChainGraph] = []
-        self._counter_names: dict[str, list[str]] = {}
+        self._controller: Controller | None = None
+        self._rules: tuple[Rule, ...] = ()
+        self._rule_numbers = itertools.count(1)
         self._closed: NodeStatistics | None = None
 
     @classmethod
@@ -81,6 +80,7 @@ class Node:
         """A node that runs what a manifest says; `edgeos.load_manifest` reads one from a file."""
         node = cls(manifest.node, progress=progress)
         node._manifest = manifest
+        node._rules = node._numbered(manifest.rules)
         return node
 
     def __enter__(self) -> Self:
@@ -107,25 +107,117 @@ class Node:
         self._manifest = replace(self._manifest, upstreams=(*self._manifest.upstreams, upstream))
 
     def add_template(self, template: TemplateSettings | Template) -> None:
-        """Adds a template; given its settings, the guest is built and initialised when the node starts."""
-        self._require_setup()
+        """Adds a template; given its settings, the guest is built and initialised when the node starts, or now."""
         settings = template.settings if isinstance(template, Template) else template
-        if isinstance(template, Template):
-            self._guests[settings.name] = template.checkpoint
-        self._manifest = replace(self._manifest, templates=(*self._manifest.templates, settings))
+        given = {settings.name: template.checkpoint} if isinstance(template, Template) else {}
+        self._change(replace(self._manifest, templates=(*self._manifest.templates, settings)), guests=given)
+
+    def remove_template(self, template: str) -> None:
+        """Takes a template away that no chain names any more; KeyError when there is none of that name."""
+        self._change(replace(self._manifest, templates=_without(self._manifest.templates, template)))
 
     def add_chain(self, chain: ChainSettings) -> Chain:
         """Adds a chain of ports and templates that the node has, or will have when it starts."""
-        self._require_setup()
-        self._manifest = replace(self._manifest, chains=(*self._manifest.chains, chain))
+        self._change(replace(self._manifest, chains=(*self._manifest.chains, chain)))
         return Chain(self, chain)
 
-    def add_rule(self, match: str | Match, *, chain: str | None = None, drop: bool = False) -> None:
-        """Adds a rule behind those there are: flows that match go through the chain, or are dropped."""
-        self._require_setup()
+    def remove_chain(self, chain: str) -> None:
+        """Takes a chain away that no rule names any more. Its live clients stay in it until they leave by themselves.
+
+        KeyError when there is no such chain.
+        """
+        self._change(replace(self._manifest, chains=_without(self._manifest.chains, chain)))
+
+    def add_rule(
+        self,
+        match: str | Match,
+        *,
+        chain: str | None = None,
+        drop: bool = False,
+        pass_ports: tuple[str, str] | None = None,
+        priority: int = 0,
+        isolate: Literal["shared", "client", "connection", "flow"] | None = None,
+        max_clients: int = 0,
+    ) -> Rule:
+        """Adds a rule behind those of its priority: flows that match go through the chain, are dropped, or passed on.
+
+        The higher priority is asked first. `pass_ports` hands messages of the two ports, the clients' side first, from
+        one to the other unchanged. `isolate` overrides the chain's; `max_clients` (0: any number) bounds how many
+        clients the rule lets in at once. Flows that are there stay where they are.
+        """
         parsed = parse_match(match) if isinstance(match, str) else match
-        rule = RuleSettings(match=parsed, chain=chain, drop=drop)
-        self._manifest = replace(self._manifest, rules=(*self._manifest.rules, rule))
+        settings = RuleSettings(
+            match=parsed,
+            chain=chain,
+            drop=drop,
+            pass_ports=pass_ports or (),
+            priority=priority,
+            isolate=isolate,
+            max_clients=max_clients,
+        )
+        rule = Rule(next(self._rule_numbers), settings)
+        self._change(replace(self._manifest, rules=(*self._manifest.rules, settings)), rules=(*self._rules, rule))
+        return rule
+
+    def remove_rule(self, rule: Rule) -> None:
+        """Takes a rule away; it goes on holding for the clients that it let in. KeyError when it is not there."""
+        if rule not in self._rules:
+            raise KeyError(rule.number)
+        rules = tuple(other for other in self._rules if other.number != rule.number)
+        self._change(replace(self._manifest, rules=tuple(other.settings for other in rules)), rules=rules)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules in the order in which they are asked."""
+        return tuple(sorted(self._rules, key=lambda rule: -rule.settings.priority))
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the node runs, or will run when it starts."""
+        return self._manifest
+
+    def reconfigure(self, manifest: Manifest) -> None:
+        """Makes the node run another manifest: what is the same keeps running, and live clients stay where they are.
+
+        Ports, upstreams and `[node]` cannot change while a node runs. Raises ManifestError, GuestError, LimitError or
+        EdgeosError, and then nothing has changed.
+        """
+        if self._worker is not None:
+            for title, now, then in (
+                ("ports", self._manifest.ports, manifest.ports),
+                ("upstreams", self._manifest.upstreams, manifest.upstreams),
+                ("[node]", self._manifest.node, manifest.node),
+            ):
+                if now != then:
+                    raise EdgeosError(f"{title} cannot change while the node runs: restart it")
+        self._change(manifest, rules=self._numbered(manifest.rules))
+
+    def _numbered(self, rules: Sequence[RuleSettings]) -> tuple[Rule, ...]:
+        """Rules with the numbers of those there are with the same settings, and new numbers for the others."""
+        known = list(self._rules)
+        numbered = []
+        for settings in rules:
+            same = next((rule for rule in known if rule.settings == settings), None)
+            if same is not None:
+                known.remove(same)
+            numbered.append(same or Rule(next(self._rule_numbers), settings))
+        return tuple(numbered)
+
+    def _change(
+        self,
+        manifest: Manifest,
+        *,
+        rules: tuple[Rule, ...] | None = None,
+        guests: Mapping[str, Checkpoint] | None = None,
+    ) -> None:
+        if self._closed is not None:
+            raise EdgeosError("the node has been stopped")
+        rules = self._rules if rules is None else rules
+        names = {template.name for template in manifest.templates}
+        known = {name: guest for name, guest in {**self._guests, **(guests or {})}.items() if name in names}
+        if self._controller is not None:
+            self._controller.apply(manifest, rules, known)
+        self._manifest, self._rules, self._guests = manifest, rules, known
 
     def start(self) -> None:
         """Starts the data plane. Raises ManifestError, GuestError, PortError or LimitError, with nothing left open."""
@@ -180,9 +272,8 @@ class Node:
     def clients(self, chain: str) -> tuple[ClientStatistics, ...]:
         """The live clients of a chain with their guests' counters. KeyError when there is no such chain."""
         number = self._chain_number(chain)
-        worker = self._prepared()
-        stages = [(stage.name, self._counter_names[stage.template]) for stage in self._graphs[number].stages]
-        return tuple(client_statistics(raw, stages) for raw in worker.clients(number))
+        worker, controller = self._running()
+        return tuple(client_statistics(raw, controller.stages(chain)) for raw in worker.clients(number))
 
     def read_handler(self, chain: str, stage: str, client: str | None, name: str) -> tuple[HandlerAnswer, ...]:
         """Reads a named value of the guest at a stage: of one client (its address), or of all live ones with None.
@@ -190,9 +281,9 @@ class Node:
         Counters are read as they are; other names are put to the guests, between two bursts and under their budget.
         KeyError when there is no such chain or stage; EdgeosError when the guest has nothing of this name.
         """
-        number, index = self._stage_number(chain, stage)
+        number, index, counters = self._stage(chain, stage)
         check_request(name, b"")
-        if name in self._counter_names[self._graphs[number].stages[index].template]:
+        if name in counters:
             return tuple(counter_answers(self.clients(chain), stage, name, client))
         return self._access(number, index, client, name, None)
 
@@ -204,18 +295,19 @@ class Node:
         Clients that come later start from the checkpoint and know nothing of it. Errors as `read_handler`; what one
         client's guest refuses stands in its answer's `problem`.
         """
-        number, index = self._stage_number(chain, stage)
+        number, index, _ = self._stage(chain, stage)
         data = value.encode() if isinstance(value, str) else value
         check_request(name, data)
         return self._access(number, index, client, name, data)
 
-    def _stage_number(self, chain: str, stage: str) -> tuple[int, int]:
+    def _stage(self, chain: str, stage: str) -> tuple[int, int, list[str]]:
+        """The kernel's numbers of a chain and a stage, and the names of its counters."""
         number = self._chain_number(chain)
-        self._prepared()
-        names = [found.name for found in self._graphs[number].stages]
+        stages = self._running()[1].stages(chain)
+        names = [name for name, _ in stages]
         if stage not in names:
             raise KeyError(stage)
-        return number, names.index(stage)
+        return number, names.index(stage), stages[names.index(stage)][1]
 
     def _access(
         self, chain: int, stage: int, client: str | None, name: str, value: bytes | None
@@ -234,9 +326,10 @@ class Node:
 
         Their flows then meet the remaining rules. KeyError when there is no such chain.
         """
-        number = self._chain_number(chain)
         if self._worker is not None and self._closed is None:
-            self._worker.close_chain(number)
+            self._worker.close_chain(self._chain_number(chain))
+        elif all(settings.name != chain for settings in self._manifest.chains):
+            raise KeyError(chain)
 
     def set_fake_time(self, ns: int) -> None:
         """Sets the clock that timeouts run by, nanoseconds; 0 returns to real time. For tests."""
@@ -259,66 +352,58 @@ class Node:
         """Stops and lets go of everything. Statistics stay readable."""
         if self._worker is not None and self._closed is None:
             self.stop()
-        self._worker = None
+        self._worker = self._controller = None
         self._native_ports.clear()
 
     def _chain_number(self, chain: str) -> int:
-        names = [settings.name for settings in self._manifest.chains]
-        if chain not in names:
+        if all(settings.name != chain for settings in self._manifest.chains):
             raise KeyError(chain)
-        return names.index(chain)
+        return self._running()[1].chain_number(chain)
 
     # ---- Set-up ----
 
     def _require_setup(self) -> None:
         if self._worker is not None or self._closed is not None:
-            raise EdgeosError("ports, templates, chains and rules are added before the node starts")
+            raise EdgeosError("ports and upstreams are added before the node starts")
 
     def _prepared(self) -> _native.Worker:
+        return self._running()[0]
+
+    def _running(self) -> tuple[_native.Worker, Controller]:
         if self._closed is not None:
             raise EdgeosError("the node has been stopped")
-        if self._worker is None:
-            self._worker = self._make_worker()
-        return self._worker
+        if self._worker is None or self._controller is None:
+            self._worker, self._controller = self._make_worker()
+        return self._worker, self._controller
 
-    def _make_worker(self) -> _native.Worker:
+    def _make_worker(self) -> tuple[_native.Worker, Controller]:
         manifest = self._manifest
         check_settings(manifest)
-        port_names = [port.name for port in manifest.ports]
-        template_names = [template.name for template in manifest.templates]
-        self._graphs = [build_graph(chain, port_names, template_names) for chain in manifest.chains]
-        cache = CodeCache()
-        guests = [
-            self._guests.get(template.name) or load_guest(template, cache, self._progress)
-            for template in manifest.templates
-        ]
-        self._counter_names = {
-            template.name: [counter.name for counter in guest.layout.counters]
-            for template, guest in zip(manifest.templates, guests, strict=True)
-        }
         engine = engine_settings(manifest)
         worker = make_worker(engine, manifest.node)
-        for template, guest in zip(manifest.templates, guests, strict=True):
-            _add_template(worker, template, guest, engine, cache)
+        controller = Controller(worker, engine, [port.name for port in manifest.ports], self._progress)
+        controller.apply(manifest, self._rules, self._guests)
         for port in manifest.ports:
             if port.name not in self._native_ports:
                 self._native_ports[port.name] = open_native_port(port)
             worker.add_port(self._native_ports[port.name])
-        domains = _domains(self._graphs)
-        for chain, graph, domain in zip(manifest.chains, self._graphs, domains, strict=True):
-            _add_chain(worker, chain, graph, domain, port_names, template_names)
-        chain_names = [chain.name for chain in manifest.chains]
-        for rule in manifest.rules:
-            worker.add_rule(_native_rule(rule, chain_names, port_names))
-        return worker
+        return worker, controller
+
+
+def _without(records: tuple[_Record, ...], name: str) -> tuple[_Record, ...]:
+    if all(record.name != name for record in records):
+        raise KeyError(name)
+    return tuple(record for record in records if record.name != name)
 
 
 def engine_settings(manifest: Manifest) -> _native.EngineSettings:
     """The pool that all chains at their limits need. Raises LimitError when the system allows fewer mappings."""
     fwps = sum(chain.max_fwps for chain in manifest.chains) + sum(t.ready_high for t in manifest.templates) + 1
+    fwps += manifest.node.spare_fwps
     compact = manifest.node.memory == "compact" or (manifest.node.memory == "auto" and fwps > GUARD_FWPS_MAX)
     _check_mappings(fwps)
-    return make_engine_settings(fwps, max((t.memory for t in manifest.templates), default=65536), compact=compact)
+    memory = max([65536, manifest.node.spare_memory, *(template.memory for template in manifest.templates)])
+    return make_engine_settings(fwps, memory, compact=compact)
 
 
 def make_engine_settings(fwps: int, memory_max: int, *, compact: bool) -> _native.EngineSettings:
@@ -351,123 +436,3 @@ def make_worker(engine: _native.EngineSettings, settings: NodeSettings) -> _nati
         )
     except RuntimeError as error:
         raise LimitError(str(error)) from None
-
-
-def _add_template(
-    worker: _native.Worker,
-    template: TemplateSettings,
-    guest: Checkpoint,
-    engine: _native.EngineSettings,
-    cache: CodeCache,
-) -> None:
-    key: list[bytes | str] = ["native", WASMTIME_VERSION, engine.code_key, guest.wasm]
-    layout = guest.layout
-    try:
-        worker.add_template(
-            template.name,
-            cache.get(key, lambda: worker.compile(guest.wasm)),
-            slots=layout.slots,
-            slot_size=layout.slot_size,
-            slot_stride=layout.slot_stride,
-            messages=layout.messages,
-            verdicts=layout.verdicts,
-            data=layout.data,
-            memory=guest.initial_memory,
-            stack=layout.stack_pointer,
-            counters=[(counter.name, counter.address) for counter in layout.counters],
-            budget_ns=template.budget_ns,
-            ready_low=template.ready_low,
-            ready_high=template.ready_high,
-            timer=template.grant.timer,
-            clock=template.grant.clock,
-            random=template.grant.random,
-        )
-    except RuntimeError as error:
-        raise GuestError(f"template.{template.name}: {error}") from None
-
-
-def _add_chain(
-    worker: _native.Worker,
-    chain: ChainSettings,
-    graph: ChainGraph,
-    domain: int,
-    ports: Sequence[str],
-    templates: Sequence[str],
-) -> None:
-    stages = [
-        (
-            stage.name,
-            templates.index(stage.template),
-            _routes(stage.outs[0], stage.outs[1], 0, ports),
-            _routes(stage.outs[1], stage.outs[0], 1, ports),
-        )
-        for stage in graph.stages
-    ]
-    worker.add_chain(
-        chain.name,
-        isolation=_ISOLATION[chain.isolate],
-        when_full=_WHEN_FULL[chain.when_full],
-        on_kill=_ON_KILL[chain.on_kill],
-        idle_timeout_ns=chain.idle_timeout_ns,
-        max_fwps=chain.max_fwps,
-        domain=domain,
-        stages=stages,
-        entries=[(ports.index(e.port), e.stage, e.direction, e.in_port) for e in graph.entries],
-    )
-
-
-def _routes(
-    onward: Sequence[Destination], backward: Sequence[Destination], direction: int, ports: Sequence[str]
-) -> _RouteRow:
-    """The kernel's row for one direction: back, drop, then the out ports."""
-    back = _route(backward[0], 1 - direction, ports) if backward else (_NONE, 0, 0, 0)
-    return [back, (_DROP, 0, 0, 0), *(_route(destination, direction, ports) for destination in onward)]
-
-
-def _route(destination: Destination, direction: int, ports: Sequence[str]) -> tuple[int, int, int, int]:
-    if destination[0] == "port":
-        return (_PORT, ports.index(destination[1]), direction, 0)
-    return (_STAGE, destination[1], direction, destination[2])
-
-
-def _domains(graphs: Sequence[ChainGraph]) -> list[int]:
-    """Numbers chains so that those which share a port, directly or through others, share a number and their flows."""
-    groups: list[tuple[set[str], list[int]]] = []
-    for number, graph in enumerate(graphs):
-        ports, members = {entry.port for entry in graph.entries}, [number]
-        for group in [g for g in groups if g[0] & ports]:
-            groups.remove(group)
-            ports |= group[0]
-            members += group[1]
-        groups.append((ports, members))
-    domain_of = {number: domain for domain, (_, members) in enumerate(groups) for number in members}
-    return [domain_of[number] for number in range(len(graphs))]
-
-
-def _native_rule(rule: RuleSettings, chains: Sequence[str], ports: Sequence[str]) -> _native.Rule:
-    match = rule.match
-    fields: dict[str, Any] = {
-        "action": -1 if rule.chain is None else chains.index(rule.chain),
-        "ip": match.ip,
-        "ip_version": match.ip_version,
-        "ethertype": match.ethertype,
-        "protocol": match.protocol,
-        "source": _prefix(match.src),
-        "destination": _prefix(match.dst),
-        "source_ports": match.src_ports,
-        "destination_ports": match.dst_ports,
-        "any_port": match.any_port,
-        "vlan": match.vlan,
-        "port": None if match.port is None else ports.index(match.port),
-    }
-    return _native.Rule(**fields)
-
-
-def _prefix(network: Any) -> tuple[bytes, int] | None:
-    """A prefix over 16 bytes; IPv4 as the kernel keeps it, ::ffff:a.b.c.d."""
-    if network is None:
-        return None
-    packed = network.network_address.packed
-    if network.version == 4:
-        return (bytes(10) + b"\xff\xff" + packed, 96 + network.prefixlen)
-    return (packed, network.prefixlen)

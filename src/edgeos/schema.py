@@ -201,10 +201,21 @@ def _chain_shape(chain: ChainSettings) -> Iterator[tuple[str, BadValueError]]:
 
 
 def _rule_action(rule: RuleSettings) -> Iterator[tuple[str, BadValueError]]:
-    if rule.chain is None and not rule.drop:
-        yield "chain", BadValueError("no action", 'chain = "NAME" or drop = true')
-    if rule.chain is not None and rule.drop:
-        yield "drop", BadValueError("chain and drop", "one of the two")
+    given = {"chain": rule.chain is not None, "drop": rule.drop, "pass": bool(rule.pass_ports)}
+    actions = [key for key, there in given.items() if there]
+    if not actions:
+        yield "chain", BadValueError("no action", 'chain = "NAME", drop = true or pass = ["lan", "wan"]')
+    if len(actions) > 1:
+        yield actions[-1], BadValueError(" and ".join(actions), "one of them")
+    if (rule.pass_ports and len(set(rule.pass_ports)) != 2) or len(rule.pass_ports) > 2:
+        yield "pass", BadValueError(f"{len(rule.pass_ports)} names", "two different ports, the clients' side first")
+
+
+def _rule_clients(rule: RuleSettings) -> Iterator[tuple[str, BadValueError]]:
+    if rule.chain is None:
+        for key, value in (("isolate", rule.isolate), ("max_clients", rule.max_clients or None)):
+            if value is not None:
+                yield key, BadValueError(shown(value), f"no {key} without chain")
 
 
 NODE = Section(
@@ -220,6 +231,8 @@ NODE = Section(
         Field("wait", Choice(("adaptive", "spin", "block")), "how ports wait: busy, asleep, or one and then the other"),
         Field("memory", Choice(("auto", "guard", "compact")), "how guest memories lie: fast bounds checks or close by"),
         Field("max_flows", Integer(16, 16_777_216), "entries of the flow table"),
+        Field("spare_fwps", Integer(0, 1_000_000), "room for FWPs of chains that are added while the node runs"),
+        Field("spare_memory", size(0, 1024 * MIB, 64 * KIB), "largest memory of templates that are added meanwhile"),
     ),
 )
 
@@ -360,8 +373,20 @@ RULE = Section(
         Field("match", MatchText(), "which flows", required=True, stand_in=ANY),
         Field("chain", Name(), "the chain they go through"),
         Field("drop", Flag(), "true: they are dropped"),
+        Field(
+            "pass",
+            Texts("names of ports, the clients' side first"),
+            "they go from one of the two ports to the other, unchanged",
+            attribute="pass_ports",
+        ),
+        Field("priority", Integer(-1_000_000, 1_000_000), "the higher is asked first, then the order of writing"),
+        Field("isolate", Choice(("shared", "client", "connection", "flow")), "instead of the chain's isolate"),
+        Field("max_clients", Integer(0, 1_000_000), "clients that the rule lets in at once; 0 is any number"),
     ),
-    (Agreement(("chain", "drop"), _rule_action),),
+    (
+        Agreement(("chain", "drop", "pass_ports"), _rule_action),
+        Agreement(("chain", "isolate", "max_clients"), _rule_clients),
+    ),
 )
 
 SECTIONS: Mapping[str, Section] = {

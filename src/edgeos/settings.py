@@ -19,13 +19,19 @@ LISTENER_KINDS = ("tcp", "udp", "unix")
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings:
-    """How a node runs. `max_flows` bounds the flow table."""
+    """How a node runs. `max_flows` bounds the flow table.
+
+    `spare_fwps` and `spare_memory` (bytes) make room for templates and chains that are added while the node runs: FWPs
+    beyond those that its chains and pools may have at the start, and the largest memory of any template.
+    """
 
     workers: int = 1
     mover: Literal["inline", "dedicated"] = "inline"
     wait: Literal["adaptive", "spin", "block"] = "adaptive"
     memory: Literal["auto", "guard", "compact"] = "auto"
     max_flows: int = 65536
+    spare_fwps: int = 0
+    spare_memory: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +130,20 @@ class ChainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleSettings:
-    """Which flows go through which chain, or are dropped. The first rule that matches a flow decides."""
+    """Which flows go through which chain, are dropped, or are passed on unchanged between two ports.
+
+    The first rule that matches a flow decides: the higher priority is asked first, then the order of writing.
+    `pass_ports` are two ports, the clients' side first. `isolate` overrides the chain's; `max_clients` is how many the
+    rule lets in at once, 0 any number.
+    """
 
     match: Match
     chain: str | None = None
     drop: bool = False
+    pass_ports: tuple[str, ...] = ()
+    priority: int = 0
+    isolate: Literal["shared", "client", "connection", "flow"] | None = None
+    max_clients: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

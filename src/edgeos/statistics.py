@@ -29,6 +29,7 @@ class StageStatistics:
 class ChainStatistics:
     """One chain. `live` and `peak` count FWPs bound to clients; activations are new clients (or flows).
 
+    A retired chain was removed or replaced and has live clients, or had some; "(gone)" sums up those that have left.
     An activation lasts from the first message's look-up in the flow table to its handler's call, nanoseconds.
     """
 
@@ -50,6 +51,7 @@ class ChainStatistics:
     evicted: int
     expired: int
     stages: tuple[StageStatistics, ...]
+    retired: bool = False
 
     @property
     def balance(self) -> int:
@@ -150,7 +152,7 @@ def node_statistics(snapshot: dict[str, Any], kinds: dict[str, str]) -> NodeStat
     """Records from the kernel's snapshot; `kinds` are the ports' kinds by name."""
     chains = (
         ChainStatistics(**{**chain, "stages": tuple(StageStatistics(**stage) for stage in chain["stages"])})
-        for chain in snapshot["chains"]
+        for chain in sorted(snapshot["chains"], key=lambda chain: bool(chain["retired"]))
     )
     ports = (PortStatistics(kind=kinds[port["name"]], **port) for port in snapshot["ports"])
     return NodeStatistics(**{**snapshot, "chains": tuple(chains), "ports": tuple(ports)})

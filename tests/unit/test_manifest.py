@@ -153,8 +153,8 @@ ROWS = [
     (
         "workers = 1",
         "workres = 1",
-        'edge.toml: node.workres: found "workres"; allowed: workers, mover, wait, memory, max_flows;'
-        ' did you mean "workers"?',
+        'edge.toml: node.workres: found "workres"; allowed: workers, mover, wait, memory, max_flows,'
+        ' spare_fwps, spare_memory; did you mean "workers"?',
     ),
     ("workers = 1", "workers = 2", "edge.toml: node.workers: found 2; allowed: 1 (this version runs one worker)"),
     ("workers = 1", "max_flows = true", "edge.toml: node.max_flows: found true; allowed: 16 to 16777216"),
@@ -398,12 +398,33 @@ ROWS = [
     (
         'chain = "edge"\n',
         "",
-        'edge.toml: rule #1.chain: found no action; allowed: chain = "NAME" or drop = true',
+        'edge.toml: rule #1.chain: found no action; allowed: chain = "NAME", drop = true or pass = ["lan", "wan"]',
     ),
     (
         'chain = "edge"\n',
         'chain = "edge"\ndrop = true\n',
-        "edge.toml: rule #1.drop: found chain and drop; allowed: one of the two",
+        "edge.toml: rule #1.drop: found chain and drop; allowed: one of them",
+    ),
+    (
+        'chain = "edge"\n',
+        'pass = ["lan"]\n',
+        "edge.toml: rule #1.pass: found 1 names; allowed: two different ports, the clients' side first",
+    ),
+    (
+        'chain = "edge"\n',
+        'pass = ["lan", "wann"]\n',
+        'edge.toml: rule #1.pass: found "wann"; allowed: lan, wan; did you mean "wan"?',
+    ),
+    (
+        'chain = "edge"\n',
+        "drop = true\nmax_clients = 3\n",
+        "edge.toml: rule #1.max_clients: found 3; allowed: no max_clients without chain",
+    ),
+    (
+        'chain = "edge"\n',
+        'chain = "edge"\nisolate = "connection"\n',
+        'edge.toml: rule #1.isolate: found "connection" for a chain of ports for packets;'
+        " allowed: shared, client, flow",
     ),
     ('chain = "edge"\n', 'drop = "yes"\n', 'edge.toml: rule #1.drop: found "yes"; allowed: true or false'),
 ]
