@@ -57,6 +57,7 @@ class Chain:
     sent: int = 901
     dropped: dict[str, int] = field(default_factory=lambda: {"verdict": 100, "full": 0})
     in_flight: int = 4
+    consumed: int = 0
     activations: int = 12
     activation_p50_ns: float = 812.0
     activation_p99_ns: float = 2345.0
@@ -88,6 +89,7 @@ class Node:
     received: int = 1007
     sent: int = 901
     in_flight: int = 4
+    consumed: int = 0
     elapsed_ns: int = 1_500_000_000
 
     def as_dict(self) -> dict[str, Any]:
