@@ -85,7 +85,7 @@ def _why_no_token(text: str, at: int) -> str:
 
 
 def _config_end(text: str, start: int) -> int:
-    """The offset behind the parenthesis that closes the one at `start`; quotes, comments and backslashes hide others."""
+    """The offset behind the parenthesis that closes the one at `start`; those in quotes and comments do not count."""
     depth = 0
     for part in _CONFIG_PART.finditer(text, start):
         if part.group() == "(":

@@ -1,0 +1,2 @@
+/* Null: passes packets on. */
+static click_packet *ME(action)(click_packet *p) { return p; }

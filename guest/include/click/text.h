@@ -1,0 +1,117 @@
+/* text.h: what handlers read and write. A click_text keeps what fits and leaves the rest out; it never writes beyond. */
+#ifndef CLICK_TEXT_H
+#define CLICK_TEXT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct click_text {
+    char *data;
+    uint32_t len;
+    uint32_t capacity;
+} click_text;
+
+static inline void click_text_bytes(click_text *out, const void *data, uint32_t len) {
+    if (len > out->capacity - out->len) len = out->capacity - out->len;
+    if (len) __builtin_memcpy(out->data + out->len, data, len);
+    out->len += len;
+}
+
+static inline void click_text_char(click_text *out, char c) { click_text_bytes(out, &c, 1); }
+
+static inline void click_text_string(click_text *out, const char *text) {
+    click_text_bytes(out, text, (uint32_t)__builtin_strlen(text));
+}
+
+static inline void click_text_unsigned(click_text *out, uint64_t value) {
+    char digits[20];
+    uint32_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    click_text_bytes(out, digits + at, (uint32_t)sizeof digits - at);
+}
+
+static inline void click_text_signed(click_text *out, int64_t value) {
+    if (value < 0) click_text_char(out, '-');
+    click_text_unsigned(out, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
+}
+
+static inline void click_text_bool(click_text *out, bool value) { click_text_string(out, value ? "true" : "false"); }
+
+/* A fixed-point number: `value` in units of 10 to the power of -`decimals`. */
+static inline void click_text_decimal(click_text *out, uint64_t value, uint32_t decimals) {
+    uint64_t unit = 1;
+    for (uint32_t i = 0; i < decimals; i++) unit *= 10;
+    click_text_unsigned(out, value / unit);
+    if (decimals) click_text_char(out, '.');
+    for (value %= unit; decimals--; value %= unit) {
+        unit /= 10;
+        click_text_char(out, (char)('0' + value / unit));
+    }
+}
+
+static inline void click_text_hex(click_text *out, const uint8_t *data, uint32_t len) {
+    for (uint32_t i = 0; i < len; i++) {
+        click_text_char(out, "0123456789abcdef"[data[i] >> 4]);
+        click_text_char(out, "0123456789abcdef"[data[i] & 15]);
+    }
+}
+
+/* An address as it lies in a packet. */
+static inline void click_text_ip4(click_text *out, uint32_t address) {
+    for (uint32_t i = 0; i < 4; i++) {
+        if (i) click_text_char(out, '.');
+        click_text_unsigned(out, address >> (8 * i) & 255);
+    }
+}
+
+static inline void click_text_ether(click_text *out, const uint8_t *address) {
+    for (uint32_t i = 0; i < 6; i++) {
+        if (i) click_text_char(out, ':');
+        click_text_hex(out, address + i, 1);
+    }
+}
+
+/* The text without the spaces around it. */
+static inline void click_trim(const char **text, uint32_t *len) {
+    while (*len && (**text == ' ' || **text == '\n' || **text == '\t')) (*text)++, (*len)--;
+    while (*len && ((*text)[*len - 1] == ' ' || (*text)[*len - 1] == '\n' || (*text)[*len - 1] == '\t')) (*len)--;
+}
+
+static inline bool click_text_is(const char *text, uint32_t len, const char *word) {
+    return len == __builtin_strlen(word) && __builtin_memcmp(text, word, len) == 0;
+}
+
+static inline bool click_parse_unsigned(const char *text, uint32_t len, uint64_t *value) {
+    uint64_t result = 0;
+    click_trim(&text, &len);
+    if (len == 0) return false;
+    for (uint32_t i = 0; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9') return false;
+        if (__builtin_mul_overflow(result, (uint64_t)10, &result)) return false;
+        if (__builtin_add_overflow(result, (uint64_t)(text[i] - '0'), &result)) return false;
+    }
+    *value = result;
+    return true;
+}
+
+static inline bool click_parse_signed(const char *text, uint32_t len, int64_t *value) {
+    uint64_t magnitude;
+    click_trim(&text, &len);
+    const bool negative = len && text[0] == '-';
+    if (!click_parse_unsigned(text + negative, len - negative, &magnitude) || magnitude > INT64_MAX) return false;
+    *value = negative ? -(int64_t)magnitude : (int64_t)magnitude;
+    return true;
+}
+
+static inline bool click_parse_bool(const char *text, uint32_t len, bool *value) {
+    click_trim(&text, &len);
+    const bool yes = click_text_is(text, len, "true") || click_text_is(text, len, "1") || click_text_is(text, len, "yes");
+    const bool no = click_text_is(text, len, "false") || click_text_is(text, len, "0") || click_text_is(text, len, "no");
+    if (yes || no) *value = yes;
+    return yes || no;
+}
+
+#endif /* CLICK_TEXT_H */
