@@ -15,6 +15,8 @@
  * Settings, as -D or as #define before the include:
  *     EDGEOS_SLOTS      messages that one FWP can hold, a power of two from 8 to 256 (default 64)
  *     EDGEOS_SLOT_SIZE  bytes of the largest message, a multiple of 64 from 64 to 65536 (default 2048)
+ *     EDGEOS_HEADROOM   bytes in front of each message as delivered that are the guest's to use, 0 (default) to 64
+ *     EDGEOS_OWN_BURST  defined: the guest defines edgeos_burst itself, instead of edgeos_handle
  */
 #ifndef EDGEOS_H
 #define EDGEOS_H
@@ -35,8 +37,13 @@ extern "C" {
 
 _Static_assert(EDGEOS_SLOTS >= 8 && EDGEOS_SLOTS <= 256 && (EDGEOS_SLOTS & (EDGEOS_SLOTS - 1)) == 0,
                "EDGEOS_SLOTS must be a power of two from 8 to 256");
+#ifndef EDGEOS_HEADROOM
+#define EDGEOS_HEADROOM 0
+#endif
+
 _Static_assert(EDGEOS_SLOT_SIZE >= 64 && EDGEOS_SLOT_SIZE <= 65536 && EDGEOS_SLOT_SIZE % 64 == 0,
                "EDGEOS_SLOT_SIZE must be a multiple of 64 from 64 to 65536");
+_Static_assert(EDGEOS_HEADROOM >= 0 && EDGEOS_HEADROOM <= 64, "EDGEOS_HEADROOM must be 0 to 64, the gap between slots");
 
 /* Verdicts. 0 forwards on out port 0 (onward along the chain), k on out port k. */
 #define EDGEOS_DROP (-1) /* discard the message; counted as a drop by verdict */
@@ -215,16 +222,17 @@ static inline uint32_t edgeos_new_pages(size_t len) {
  * links an allocator that takes new pages only, so the rest of the last page is free (EDGEOS_SLOTS_AFTER_DATA); with another
  * toolchain, whose allocator may use it, the slots start on a page of their own. */
 static inline uint32_t edgeos_slots_address(void) {
-    const size_t size = (size_t)EDGEOS_SLOTS * EDGEOS_SLOT_STRIDE;
+    const size_t size = (EDGEOS_HEADROOM + 15) / 16 * 16 + (size_t)EDGEOS_SLOTS * EDGEOS_SLOT_STRIDE;
 #ifdef EDGEOS_SLOTS_AFTER_DATA
     extern uint8_t __heap_base[];
     const size_t start = ((size_t)(uintptr_t)__heap_base + 63) / 64 * 64;
     const size_t have = __builtin_wasm_memory_size(0) * 65536;
     if (start + size > have && edgeos_new_pages(start + size - have) == 0) return 0;
-    return (uint32_t)start;
 #else
-    return edgeos_new_pages(size);
+    const uint32_t start = edgeos_new_pages(size);
+    if (start == 0) return 0;
 #endif
+    return (uint32_t)start + (EDGEOS_HEADROOM + 15) / 16 * 16;
 }
 
 /* Address of the layout; the first call of the host, once. */
@@ -253,6 +261,9 @@ __attribute__((weak, export_name("edgeos_start"))) void edgeos_start(uint32_t co
 }
 
 /* Handles `count` messages from slot `first` on; the host keeps first + count within the slots. */
+#ifdef EDGEOS_OWN_BURST
+__attribute__((export_name("edgeos_burst"))) void edgeos_burst(uint32_t first, uint32_t count);
+#else
 __attribute__((weak, export_name("edgeos_burst"))) void edgeos_burst(uint32_t first, uint32_t count) {
     edgeos_message *m = edgeos_messages + first;
     int32_t *verdict = edgeos_verdicts + first;
@@ -261,6 +272,7 @@ __attribute__((weak, export_name("edgeos_burst"))) void edgeos_burst(uint32_t fi
         verdict[i] = edgeos_handle(m + i);
     }
 }
+#endif
 
 /* Reads or writes a named value, between bursts. */
 __attribute__((weak, export_name("edgeos_access"))) int32_t edgeos_access(uint32_t write, const char *name,

@@ -54,6 +54,7 @@ static void click_vacate(uint32_t count) {
         click_use_buffer(p);
         p->network = click_moved(&before, p, before.network);
         p->transport = click_moved(&before, p, before.transport);
+        click_expose_packet(p);
         __builtin_memcpy(p->data, before.data, p->len);
         click_arrived[i] = NULL;
     }
@@ -110,11 +111,6 @@ static void click_burst(uint32_t first, uint32_t count) {
 void edgeos_burst(uint32_t first, uint32_t count) {
     for (; count > CLICK_BURST; first += CLICK_BURST, count -= CLICK_BURST) click_burst(first, CLICK_BURST);
     if (count) click_burst(first, count);
-}
-
-int edgeos_handle(edgeos_message *m) { /* edgeos_burst above does its work */
-    (void)m;
-    return EDGEOS_DROP;
 }
 
 void edgeos_init(const uint8_t *config, uint32_t len) {

@@ -14,8 +14,13 @@
 #include <edgeos.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+/* On the host the bytes of a buffer that are not part of its packet are out of bounds, so that reading them is noticed. */
 #ifdef EDGEOS_HOST_TEST
 #include <click/host.h>
+#else
+#define CLICK_EXPOSE(at, n) ((void)0)
+#define CLICK_HIDE(at, n) ((void)0)
 #endif
 
 #define CLICK_BURST 32 /* messages that are dealt with at once */
@@ -94,6 +99,12 @@ static inline void click_use_buffer(click_packet *p) {
     p->slot = CLICK_NO_SLOT;
 }
 
+/* Of a buffer just the packet's bytes may be touched. */
+static inline void click_expose_packet(const click_packet *p) {
+    CLICK_HIDE(p->head, (size_t)(p->end - p->head));
+    CLICK_EXPOSE(p->data, p->len);
+}
+
 static inline void click_clear_annotations(click_packet *p) {
     p->network = p->transport = NULL;
     p->next = NULL;
@@ -116,6 +127,7 @@ __attribute__((unused)) static click_packet *click_new(uint32_t len) {
     p->flow = 0;
     p->device = 0;
     p->direction = EDGEOS_FORWARD;
+    click_expose_packet(p);
     __builtin_memset(p->data, 0, len);
     return p;
 }
@@ -136,6 +148,7 @@ __attribute__((unused)) static click_packet *click_copy(const click_packet *from
     p->next = NULL;
     p->network = click_moved(from, p, from->network);
     p->transport = click_moved(from, p, from->transport);
+    click_expose_packet(p);
     __builtin_memcpy(p->data, from->data, from->len);
     return p;
 }
@@ -242,6 +255,7 @@ static inline uint32_t click_after(const click_packet *p, const uint8_t *header)
 /* Removes `n` bytes in front; false, and nothing happens, when there are fewer. */
 static inline bool click_strip(click_packet *p, uint32_t n) {
     if (n > p->len) return false;
+    CLICK_HIDE(p->data, n);
     p->data += n;
     p->len -= n;
     return true;
@@ -251,6 +265,7 @@ static inline bool click_strip(click_packet *p, uint32_t n) {
 static inline bool click_take(click_packet *p, uint32_t n) {
     if (n > p->len) return false;
     p->len -= n;
+    CLICK_HIDE(p->data + p->len, n);
     return true;
 }
 
@@ -258,8 +273,11 @@ static inline bool click_take(click_packet *p, uint32_t n) {
 static inline void click_move(click_packet *p, uint8_t *to) {
     if (p->network) p->network = to + (p->network - p->data);
     if (p->transport) p->transport = to + (p->transport - p->data);
+    CLICK_EXPOSE(p->head, (size_t)(p->end - p->head));
     __builtin_memmove(to, p->data, p->len);
     p->data = to;
+    CLICK_HIDE(p->head, (size_t)(to - p->head));
+    CLICK_HIDE(to + p->len, (size_t)(p->end - to) - p->len);
 }
 
 /* Room for `n` more bytes in front, which are those that lay there (stripped before, or zero): the new first byte, or NULL
@@ -269,10 +287,12 @@ static inline uint8_t *click_unstrip(click_packet *p, uint32_t n) {
     if (n > click_headroom(p)) {
         click_move(p, p->end - p->len);
         if (n > click_headroom(p)) return NULL;
+        CLICK_EXPOSE(p->data - n, n);
         __builtin_memset(p->data - n, 0, n);
     }
     p->data -= n;
     p->len += n;
+    CLICK_EXPOSE(p->data, n);
     return p->data;
 }
 
@@ -282,6 +302,7 @@ static inline uint8_t *click_put(click_packet *p, uint32_t n) {
     if (n > click_tailroom(p)) click_move(p, p->head);
     if (n > click_tailroom(p)) return NULL;
     uint8_t *at = p->data + p->len;
+    CLICK_EXPOSE(at, n);
     __builtin_memset(at, 0, n);
     p->len += n;
     return at;

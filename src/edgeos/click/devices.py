@@ -5,6 +5,9 @@ Device 0 is what stands before the stage in its chain, the client's side; device
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 DEVICES_MAX = 16
 
 
@@ -22,6 +25,6 @@ class Devices:
             self._numbers[name] = int(name) if name.isdigit() else free
         return self._numbers[name]
 
-    def names(self) -> tuple[str, ...]:
-        """The names in the order of their numbers."""
-        return tuple(sorted(self._numbers, key=self._numbers.__getitem__))
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each device by its name."""
+        return MappingProxyType(self._numbers)

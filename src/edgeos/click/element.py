@@ -75,6 +75,11 @@ class Element:
         self._surroundings = surroundings
 
     @property
+    def in_port(self) -> int | None:
+        """The in port of the guest whose messages come to `ME(receive)(p)`."""
+        return None
+
+    @property
     def task(self) -> bool:
         """Whether `ME(task)()` runs at the end of every burst."""
         return False

@@ -143,6 +143,8 @@ class Integer(Kind):
         return int(text, base)
 
     def constants(self, name: str, value: int) -> Mapping[str, str]:
+        if self.min < 0:
+            return {name: f"({value}{'' if -(2**31) <= value < 2**31 else 'll'})"}
         return {name: number(value)}
 
 
@@ -454,3 +456,15 @@ class ElementName(Kind):
         if not re.fullmatch(r"[A-Za-z_@][\w@/]{0,255}", text, re.ASCII):
             raise bad(text, self.allowed)
         return text
+
+
+class DeviceName(Word):
+    """The name or the number of a device, see `edgeos.click.devices`."""
+
+    @property
+    def allowed(self) -> str:
+        return "the name or number of a device"
+
+    @property
+    def usage(self) -> str:
+        return "device"

@@ -1,4 +1,4 @@
-"""Which ports push and which pull. A connection has one kind at both ends; agnostic elements take that of their neighbours.
+"""Which ports push and which pull: the same at both ends of a connection; agnostic elements follow their neighbours.
 
 Kinds spread from the ports that have one by their class. Where two meet that differ, the error names both origins.
 """

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from edgeos.click.arguments import bind
 from edgeos.click.configuration import Configuration, FlatElement
-from edgeos.click.devices import Devices
+from edgeos.click.devices import DEVICES_MAX, Devices
 from edgeos.click.element import Element, ElementError
 from edgeos.click.flatten import flatten
+from edgeos.click.kinds import DeviceName
 from edgeos.click.parser import parse
 from edgeos.click.ports import fixed_counts, port_counts
 from edgeos.click.registry import element_classes
@@ -30,7 +31,7 @@ class Router:
     outgoing: Mapping[Element, Mapping[int, tuple[Element, int]]]
     incoming: Mapping[Element, Mapping[int, tuple[Element, int]]]
     connections: tuple[tuple[Element, int, Element, int], ...]
-    devices: tuple[str, ...]
+    devices: Mapping[str, int]
 
     @property
     def timer(self) -> bool:
@@ -51,6 +52,7 @@ def load(source: Source, variables: Mapping[str, str] | None = None) -> Router:
     resolve(elements, configuration.connections, report)
     report.raise_if_any()
     _name_symbols(elements)
+    _number_devices(elements, report)
     for element in elements:
         try:
             element.check()
@@ -116,12 +118,30 @@ def _check_ports(flat: FlatElement, cls: type[Element], inputs: set[int], output
     for word, ports, count in (("input", inputs, allowed[0]), ("output", outputs, allowed[1])):
         number = max(ports, default=-1) + 1
         if count.most is not None and number > count.most:
-            text = f"'{flat.name}' has no {word} {number - 1}: {flat.of} has {count} {word}{'' if count.most == 1 else 's'}"
+            text = f"'{flat.name}' has no {word} {number - 1}: {flat.of} has {count} of them"
             report.error(flat.span, text)
             continue
         missing = sorted(set(range(max(number, count.least))) - ports)
         if missing:
             report.error(flat.span, f"{word} {missing[0]} of '{flat.name}' is not connected")
+
+
+def _number_devices(elements: Sequence[Element], report: Report) -> None:
+    """Devices get their numbers in the order of the text, and each in port one element."""
+    takers: dict[int, Element] = {}
+    for element in elements:
+        names = [element[p.name] for p in element.parameters if isinstance(p.kind, DeviceName)]
+        for name in names:
+            if element.device(name) >= DEVICES_MAX:
+                report.error(
+                    element.span, f"'{element.name}': there is no device {name}; allowed: 0 to {DEVICES_MAX - 1}"
+                )
+        number = element.in_port
+        if number is not None:
+            other = takers.setdefault(number, element)
+            if other is not element:
+                text = f"'{element.name}' and '{other.name}' take the packets of the same device"
+                report.error(element.span, text)
 
 
 def _name_symbols(elements: Sequence[Element]) -> None:
@@ -146,7 +166,7 @@ def _router(configuration: Configuration, elements: Sequence[Element], devices: 
             outgoing[source][c.output] = (target, c.input)
         else:
             incoming[target][c.input] = (source, c.output)
-    return Router(configuration, _ordered(elements), outgoing, incoming, tuple(connections), devices.names())
+    return Router(configuration, _ordered(elements), outgoing, incoming, tuple(connections), devices.numbers())
 
 
 def _ordered(elements: Sequence[Element]) -> tuple[Element, ...]:

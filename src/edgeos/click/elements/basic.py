@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeos.click.arguments import keyword, optional, required
 from edgeos.click.element import Element, Read, Write
-from edgeos.click.kinds import Boolean, Integer, Text, Unsigned, Word
+from edgeos.click.kinds import Boolean, DeviceName, Integer, Text, Unsigned
 
 PAINT = Unsigned(255)
 PORTS_MAX = 16
@@ -15,11 +15,10 @@ class FromDevice(Element):
 
     ports = "0/1"
     processing = "/h"
-    parameters = (required("DEVNAME", Word()),)
+    parameters = (required("DEVNAME", DeviceName()),)
 
     @property
-    def number(self) -> int:
-        """The in port whose messages it takes."""
+    def in_port(self) -> int:
         return self.device(self["DEVNAME"])
 
 
@@ -28,7 +27,7 @@ class ToDevice(Element):
 
     ports = "1/0"
     processing = "a/"
-    parameters = (required("DEVNAME", Word()),)
+    parameters = (required("DEVNAME", DeviceName()),)
     handlers = (Read("count"), Read("refused"), Write("reset"))
     template = "to_port.h"
 
@@ -49,8 +48,7 @@ class FromRing(Element):
     template = "from_device.h"
 
     @property
-    def number(self) -> int:
-        """The in port whose messages it takes."""
+    def in_port(self) -> int:
         return int(self["N"])
 
 
@@ -227,7 +225,7 @@ class Strip(Element):
 
 
 class Unstrip(Element):
-    """Puts LENGTH bytes back in front: what was stripped, else zeroes; drops packets without room for them."""
+    """Puts LENGTH bytes in front, those that lay there; drops packets that would become too long."""
 
     ports = "1/1"
     parameters = (required("LENGTH", Unsigned(65535)),)
