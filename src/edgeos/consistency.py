@@ -11,9 +11,11 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from edgeos.contention import find_contention
 from edgeos.errors import ManifestError
 from edgeos.findings import BadValueError, Findings, listed, nearest, quoted, shown, unknown
 from edgeos.graph import FORWARD, REVERSE, ChainGraph, build_graph
+from edgeos.interfaces import device_addresses
 from edgeos.schema import RECORDS
 from edgeos.settings import (
     ChainSettings,
@@ -76,6 +78,9 @@ def check_consistency(findings: Findings, manifest: Manifest, names: Names) -> N
     _check_grants(findings, manifest, names)
     findings.problems.extend(missing_devices(manifest))
     graphs = _check_chains(findings, manifest, names)
+    if not findings.problems:
+        for table, problem in find_contention(manifest, graphs, device_addresses()):
+            findings.report(table, "listen", problem)
     _check_rules(findings, manifest, names, graphs)
 
 

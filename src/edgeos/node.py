@@ -19,6 +19,7 @@ from edgeos import _native
 from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint
 from edgeos.controller import Controller, Rule
+from edgeos.descriptors import require_descriptors
 from edgeos.errors import EdgeosError, LimitError
 from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
 from edgeos.manifest import check_settings
@@ -379,6 +380,7 @@ class Node:
     def _make_worker(self) -> tuple[_native.Worker, Controller]:
         manifest = self._manifest
         check_settings(manifest)
+        require_descriptors(manifest)
         engine = engine_settings(manifest)
         worker = make_worker(engine, manifest.node)
         controller = Controller(worker, engine, [port.name for port in manifest.ports], self._progress)
