@@ -76,8 +76,13 @@ def _is_far_end(directions: Mapping[str, int]) -> bool:
 
 def _is_taken(manifest: Manifest, directions: Mapping[str, int], port: str, service: _Service) -> bool:
     """True if packets for the service that come in at the port may enter a chain before a rule drops them all."""
-    for rule in manifest.rules:
-        if rule.chain is None:
+    for rule in sorted(manifest.rules, key=lambda rule: -rule.priority):
+        if rule.pass_ports:
+            # The clients' side is the first of the two.
+            reverse = rule.pass_ports[0] != port
+            if port in rule.pass_ports and _matches(rule.match, port, service, reverse=reverse, every_client=False):
+                return True
+        elif rule.chain is None:
             if _matches(rule.match, port, service, reverse=_is_far_end(directions), every_client=True):
                 return False
         elif rule.chain in directions:

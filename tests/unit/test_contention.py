@@ -105,6 +105,17 @@ def test_a_first_rule_that_drops_the_packets_settles_it(drop: str, settled: bool
     assert (problems("0.0.0.0:80", DROP.format(match=drop), RULE.format(match="any")) == ()) == settled
 
 
+def test_the_rule_of_higher_priority_is_asked_first() -> None:
+    drop = DROP.format(match="tcp dst port 80") + "priority = 5\n"
+    assert problems("0.0.0.0:80", RULE.format(match="any"), drop) == ()
+
+
+def test_packets_that_a_rule_passes_on_reach_the_listener_too() -> None:
+    passing = '\n[[rule]]\nmatch = "{}"\npass = ["lan", "wan"]\n'
+    assert problems("0.0.0.0:80", passing.format("tcp"))
+    assert problems("0.0.0.0:80", passing.format("udp")) == ()
+
+
 def test_datagrams_count_too() -> None:
     assert problems("0.0.0.0:53", RULE.format(match="udp"), kind="udp")
     assert problems("0.0.0.0:53", RULE.format(match="tcp"), kind="udp") == ()
