@@ -1,25 +1,16 @@
 #include "flow_table.hpp"
 
 #include <bit>
-#include <random>
+
+#include "keyed_hash.hpp"
 
 namespace edgeos {
-namespace {
-
-uint64_t fold(uint64_t a, uint64_t b) {
-  __extension__ using Wide = unsigned __int128;
-  const Wide product = static_cast<Wide>(a) * b;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
-
-}  // namespace
 
 FlowTable::FlowTable(uint32_t capacity)
     : index_(std::bit_ceil(uint64_t{capacity} * 2)), entries_(uint64_t{capacity} + 1), mask_(index_.size() - 1) {
   free_.reserve(capacity);
   for (uint32_t i = capacity; i > 0; i--) free_.push_back(i);
-  std::random_device random;
-  for (uint64_t& s : seed_) s = (uint64_t{random()} << 32 | random()) | 1;
+  for (uint64_t& s : seed_) s = random_seed();
 }
 
 uint64_t FlowTable::hash(const FlowKey& key) const {
