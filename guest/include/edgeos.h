@@ -63,6 +63,7 @@ _Static_assert(EDGEOS_HEADROOM >= 0 && EDGEOS_HEADROOM <= 64, "EDGEOS_HEADROOM m
 /* Directions. */
 #define EDGEOS_FORWARD 0 /* from the client's side towards the far end of the chain */
 #define EDGEOS_REVERSE 1 /* from the far end towards the client */
+#define EDGEOS_UPSTREAM 2 /* from a connection that edgeos_connect has opened; EDGEOS_BACK goes there */
 
 typedef struct edgeos_message {
     uint8_t *data;     /* first byte; may be moved anywhere inside this guest's memory */
@@ -152,7 +153,8 @@ static inline int edgeos_emit(int port, const void *data, uint32_t len) {
 
 /* ---- Connections and datagrams. Flows are known by their number, m->flow, at any later time too. ---- */
 
-__attribute__((import_module("edgeos"), import_name("stream"))) int32_t edgeos_import_stream(uint64_t flow, int32_t to,
+__attribute__((import_module("edgeos"), import_name("stream"))) int32_t edgeos_import_stream(uint32_t index,
+                                                                                             uint64_t flow, int32_t to,
                                                                                              int32_t kind,
                                                                                              const void *data,
                                                                                              uint32_t len);
@@ -161,23 +163,23 @@ __attribute__((import_module("edgeos"), import_name("stream"))) int32_t edgeos_i
  * to. Returns how many bytes were taken: all or the first part of them for a connection, after which EDGEOS_ROOM says when
  * there is room again; all or none of a datagram. -1: no such flow, or it is closed. The bytes are copied at once. */
 static inline int32_t edgeos_send(uint64_t flow, const void *data, uint32_t len) {
-    return edgeos_import_stream(flow, EDGEOS_BACK, EDGEOS_DATA, data, len);
+    return edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_DATA, data, len);
 }
 
 /* Sends bytes of a flow onward, to the stage on out port `port`. As edgeos_send, but -1 also when there is no such stage. */
 static inline int32_t edgeos_forward(uint64_t flow, int port, const void *data, uint32_t len) {
-    return edgeos_import_stream(flow, port, EDGEOS_DATA, data, len);
+    return edgeos_import_stream(edgeos_current, flow, port, EDGEOS_DATA, data, len);
 }
 
 /* Ends this side's sending once everything sent has left; the other end may still send. 0, or -1: no such flow. */
 static inline int32_t edgeos_finish(uint64_t flow) {
-    return edgeos_import_stream(flow, EDGEOS_BACK, EDGEOS_HALF_CLOSED, 0, 0);
+    return edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_HALF_CLOSED, 0, 0);
 }
 
 /* Closes a connection once everything sent has left. No more messages of this flow come, EDGEOS_CLOSED neither.
  * 0, or -1: no such flow. */
 static inline int32_t edgeos_close(uint64_t flow) {
-    return edgeos_import_stream(flow, EDGEOS_BACK, EDGEOS_CLOSED, 0, 0);
+    return edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_CLOSED, 0, 0);
 }
 
 /* ---- What the manifest may grant to a template. A guest that calls what was not granted is refused when it is loaded. ---- */

@@ -1,8 +1,10 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include "../ports/afpacket_port.hpp"
+#include "../ports/listener.hpp"
 #include "../ports/memory_port.hpp"
 #include "../ports/pcap_port.hpp"
 #include "../ports/tap_port.hpp"
@@ -33,6 +35,13 @@ nb::list packets_to(const std::vector<MemoryPacket>& packets) {
 
 }  // namespace
 
+ListenerKind listener_kind(const std::string& kind) {
+  if (kind == "tcp") return ListenerKind::tcp;
+  if (kind == "udp") return ListenerKind::udp;
+  if (kind == "unix") return ListenerKind::unix_stream;
+  throw nb::value_error("a kind is tcp, udp or unix");
+}
+
 void bind_port(nb::module_& m) {
   nb::class_<Port>(m, "Port", "An open port: a capture file, a network device or memory. Nodes take it with add_port.")
       .def_prop_ro("name", &Port::name);
@@ -58,6 +67,25 @@ void bind_port(nb::module_& m) {
       .def(nb::init<std::string, const std::string&, bool>(), "name"_a, "device"_a, "offload"_a = true);
   nb::class_<AfPacketPort, Port>(m, "AfPacketPort")
       .def(nb::init<std::string, const std::string&>(), "name"_a, "device"_a);
+  nb::class_<Listener, Port>(m, "Listener")
+      .def_prop_ro("kind", [](const Listener& self) {
+        return self.is_udp() ? "udp" : self.settings().kind == ListenerKind::tcp ? "tcp" : "unix";
+      })
+      .def_prop_ro("listen", &Listener::where)
+      .def_prop_ro("port_number", &Listener::port_number);
+  m.def("open_listener",
+        [](std::string name, const std::string& kind, std::string address, uint16_t port, int backlog, uint32_t max_connections,
+           uint32_t max_per_client, uint32_t accept_rate, uint64_t open_timeout_ns, uint64_t idle_timeout_ns,
+           bool proxy_protocol, bool reuse_port, uint32_t steer_workers, uint32_t mode, uint32_t output_limit) {
+          return std::make_unique<Listener>(
+              std::move(name), ListenerSettings{listener_kind(kind), std::move(address), port, backlog, max_connections,
+                                                max_per_client, accept_rate, open_timeout_ns, idle_timeout_ns, proxy_protocol,
+                                                reuse_port, steer_workers, mode, output_limit});
+        },
+        "name"_a, "kind"_a, "address"_a, "port"_a = 0, nb::kw_only(), "backlog"_a = 1024, "max_connections"_a = 10'000,
+        "max_per_client"_a = 1000, "accept_rate"_a = 0, "open_timeout_ns"_a = 0, "idle_timeout_ns"_a = 0,
+        "proxy_protocol"_a = false, "reuse_port"_a = false, "steer_workers"_a = 0, "mode"_a = 0660,
+        "output_limit"_a = 256 * 1024);
 }
 
 }  // namespace edgeos

@@ -133,6 +133,12 @@ nb::dict port_dict(const PortSnapshot& s) {
   d["receive_overrun"] = s.counters.receive_overrun;
   d["queued"] = s.queued;
   d["problem"] = s.problem;
+  if (s.connections) {
+    d["connections"] = s.connections->connections;
+    d["accepted"] = s.connections->accepted;
+    d["refused"] = named(kRefusalNames, s.connections->refused);
+    d["ended"] = named(kEndingNames, s.connections->ended);
+  }
   return d;
 }
 
@@ -223,17 +229,22 @@ void bind_worker(nb::module_& m) {
            [](Worker& self, const std::string& name, const nb::bytes& code, uint32_t slots, uint32_t slot_size,
               uint32_t slot_stride, uint32_t messages, uint32_t verdicts, uint32_t data, uint64_t memory, uint32_t stack,
               const std::vector<CounterValue>& counters, uint64_t budget_ns, uint32_t ready_low, uint32_t ready_high,
-              bool timer, bool clock, bool random) {
+              bool timer, bool clock, bool random, const std::vector<uint32_t>& connects) {
              Layout layout{slots, slot_size, slot_stride, messages, verdicts, data, memory, stack, {}};
              for (const auto& [counter, address] : counters) layout.counters.push_back({counter, address});
              auto tmpl = std::make_unique<FwpTemplate>(self.engine(), name, view(code), std::move(layout), budget_ns,
-                                                       Grants{timer, clock, random});
+                                                       Grants{timer, clock, random, connects});
              const nb::gil_scoped_release released;
              return self.add_template(std::move(tmpl), ready_low, ready_high);
            },
            "name"_a, "code"_a, nb::kw_only(), "slots"_a, "slot_size"_a, "slot_stride"_a, "messages"_a, "verdicts"_a,
            "data"_a, "memory"_a, "stack"_a, "counters"_a, "budget_ns"_a, "ready_low"_a, "ready_high"_a, "timer"_a = false,
-           "clock"_a = false, "random"_a = false)
+           "clock"_a = false, "random"_a = false, "connects"_a = std::vector<uint32_t>{})
+      .def("add_upstream",
+           [](Worker& self, const std::string& kind, const std::string& address, uint16_t port) {
+             self.add_upstream({listener_kind(kind), address, port});
+           },
+           "kind"_a, "address"_a, "port"_a = 0)
       .def("apply", &apply, nb::kw_only(), "chains"_a, "retired_chains"_a, "retired_templates"_a, "rules"_a,
            "removed_rules"_a, "rule_orders"_a)
       .def("run_once", [](Worker& self) { return self.run_once(); }, WithoutGil())

@@ -3,7 +3,13 @@
 
 #include <nanobind/nanobind.h>
 
+#include <string>
+
+#include "../ports/listener.hpp"
+
 namespace edgeos {
+
+ListenerKind listener_kind(const std::string& kind);  // throws ValueError
 
 void bind_port(nanobind::module_& m);
 void bind_rule(nanobind::module_& m);

@@ -21,6 +21,9 @@ Chain::Chain(ChainSpec spec)
     const Layout& layout = spec_.stages[i].pool->tmpl().layout();
     credit_ = std::min(credit_, layout.slots);
     departed[i].resize(layout.counters.size());
+    auto& upstream = spec_.stages[i].routes[kUpstream];
+    upstream[size_t(kVerdictBack + 2)].kind = Destination::Kind::upstream;
+    upstream[size_t(kVerdictDrop + 2)].kind = Destination::Kind::drop;
   }
 }
 
@@ -79,16 +82,24 @@ void Chain::unbind(ChainInstance& instance) {
 }
 
 void Chain::unlink(ChainInstance& instance) {
-  (instance.more_idle != nullptr ? instance.more_idle->less_idle : most_idle_) = instance.less_idle;
-  (instance.less_idle != nullptr ? instance.less_idle->more_idle : least_idle_) = instance.more_idle;
+  Order& by_use = order(instance);
+  (instance.more_idle != nullptr ? instance.more_idle->less_idle : by_use.most) = instance.less_idle;
+  (instance.less_idle != nullptr ? instance.less_idle->more_idle : by_use.least) = instance.more_idle;
   instance.more_idle = instance.less_idle = nullptr;
 }
 
 void Chain::link_at_back(ChainInstance& instance, uint64_t now_ns) {
   instance.last_used_ns = now_ns;
-  instance.more_idle = least_idle_;
-  (least_idle_ != nullptr ? least_idle_->less_idle : most_idle_) = &instance;
-  least_idle_ = &instance;
+  Order& by_use = order(instance);
+  instance.more_idle = by_use.least;
+  (by_use.least != nullptr ? by_use.least->less_idle : by_use.most) = &instance;
+  by_use.least = &instance;
+}
+
+void Chain::set_connected(ChainInstance& instance, bool connected, uint64_t now_ns) {
+  unlink(instance);
+  instance.connected = connected;
+  link_at_back(instance, now_ns);
 }
 
 void Chain::move_to_back(ChainInstance& instance, uint64_t now_ns) {

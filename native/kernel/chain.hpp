@@ -8,11 +8,13 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "connection.hpp"
 #include "drop.hpp"
 #include "histogram.hpp"
 #include "limits.hpp"
@@ -27,7 +29,7 @@ enum class OnKill : uint8_t { restart, block };
 
 // Where a message goes next.
 struct Destination {
-  enum class Kind : uint8_t { none, drop, stage, port };
+  enum class Kind : uint8_t { none, drop, stage, port, upstream };  // upstream: the connection that the message came from
   Kind kind = Kind::none;
   uint8_t index = 0;      // of the stage or the port
   uint8_t direction = 0;  // it then travels in
@@ -40,7 +42,7 @@ struct StageSpec {
   std::string name;
   Pool* pool = nullptr;
   // By direction and verdict + 2: back, drop, out port 0, 1, …
-  std::array<std::array<Destination, kRoutes>, 2> routes{};
+  std::array<std::array<Destination, kRoutes>, kDirections> routes{};
 };
 
 struct Entry {
@@ -72,7 +74,7 @@ struct ChainCounters {
   uint64_t emitted = 0;
   uint64_t emit_refused = 0;
   uint64_t sent = 0;
-  uint64_t consumed = 0;  // the guest said EDGEOS_DONE
+  uint64_t consumed = 0;  // the guest said EDGEOS_DONE, or it was news of a connection and reached its port
   uint64_t activations = 0;
   uint64_t evicted = 0;
   uint64_t expired = 0;
@@ -83,6 +85,18 @@ struct ChainCounters {
 };
 
 class Chain;
+
+// What Streams knows of a chain instance.
+struct InstanceStreams {
+  InstanceList connections;
+  WorkList parked;            // wait for room in the instance, or until it is held no more
+  uint32_t count = 0;         // of connections
+  uint32_t upstreams = 0;     // of those, opened by its guests
+  uint32_t held = 0;          // its clients' connections that do not take what is sent: none of its sockets is read
+  uint32_t held_clients = 0;  // its connections to upstreams of that kind: clients' sockets are not read
+  uint32_t stalled = 0;       // its clients' connections over the output limit: it is not run
+  bool leaving = false;       // to be released as soon as no message is in flight
+};
 
 struct ChainInstance {
   Chain* chain = nullptr;
@@ -99,7 +113,14 @@ struct ChainInstance {
   uint64_t activation_started_ns = 0;  // set until its first message is handled
   ChainInstance* more_idle = nullptr;  // neighbours in the chain's order of use
   ChainInstance* less_idle = nullptr;
+  bool connected = false;  // in which order of the chain it stands
   bool blocked = false;
+  InstanceStreams streams;
+  // From either thread. Flow numbers are not used again, and 0 is none.
+  uint32_t next_flow() {
+    const uint32_t flow = std::atomic_ref(flows_ever).fetch_add(1, std::memory_order_relaxed) + 1;
+    return flow != 0 ? flow : next_flow();
+  }
   FlowKey owner{};
   std::array<Fwp*, kStagesMax> fwps{};
 };
@@ -138,7 +159,11 @@ class Chain {
   void touch(ChainInstance& instance, uint64_t now_ns) {
     if (now_ns - instance.last_used_ns > touch_grain_ns_) move_to_back(instance, now_ns);
   }
-  ChainInstance* longest_idle() const { return most_idle_; }
+  // Those with open connections are kept apart: time does not end them.
+  ChainInstance* longest_idle() const { return idle_.most; }
+  ChainInstance* longest_idle_connected() const { return connected_.most; }
+  // The first connection of an instance has come, or its last has gone.
+  void set_connected(ChainInstance& instance, bool connected, uint64_t now_ns);
   // No new clients from now on; the living leave as soon as no message of theirs is in flight.
   void close() { closed_ = true; }
   bool closed() const { return closed_; }
@@ -175,6 +200,11 @@ class Chain {
  private:
   Fwp* replace(ChainInstance& instance, uint8_t stage);
   void retire(Fwp& fwp);
+  struct Order {  // by idleness
+    ChainInstance* most = nullptr;
+    ChainInstance* least = nullptr;
+  };
+  Order& order(const ChainInstance& instance) { return instance.connected ? connected_ : idle_; }
   void unlink(ChainInstance& instance);
   void link_at_back(ChainInstance& instance, uint64_t now_ns);
   void move_to_back(ChainInstance& instance, uint64_t now_ns);
@@ -185,8 +215,8 @@ class Chain {
   bool closed_ = false;
   bool retired_ = false;
   uint64_t touch_grain_ns_;
-  ChainInstance* most_idle_ = nullptr;
-  ChainInstance* least_idle_ = nullptr;
+  Order idle_;
+  Order connected_;
 };
 
 // A counter of a guest, read from its memory as it is now; bounds were checked when the template was made.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "streams.hpp"
+
 namespace edgeos {
 namespace {
 
@@ -146,29 +148,49 @@ uint32_t Dispatcher::refuse(Drop reason) {
   return 1;
 }
 
-uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why) {
-  const uint64_t started_ns = monotonic_ns();
-  ParsedPacket parsed;
-  parse_packet(packet.data, packet.len, domains_[port], parsed);
-  // In a chain that this port only leads out of, packets travel towards the client, and rules see them the other way round.
+// In a chain that this port only leads out of, packets travel towards the client, and rules see them the other way round.
+Dispatcher::Choice Dispatcher::choose(uint16_t port, const ParsedPacket& parsed, Drop& why) const {
   for (const auto& entry : rules_.entries()) {
     const Rule& rule = entry->rule;
     Chain* chain = rule.action >= 0 ? chains_[static_cast<size_t>(rule.action)].get() : nullptr;
     if (chain != nullptr && (chain->closed() || !chain->spec().entries[port].open)) continue;
     const bool reverse = chain != nullptr ? chain->spec().entries[port].direction == kReverse : reverse_only_[port];
-    const FlowView view{parsed, reverse, port};
-    if (!matches(rule, view)) continue;
+    if (!matches(rule, FlowView{parsed, reverse, port})) continue;
     why = Drop::rule;
-    if (chain == nullptr) return kNoEntry;
-    const FlowKey key = owner_key(*chain, rule.isolation, view);
+    if (chain == nullptr) return {};
+    const FlowKey key = owner_key(*chain, rule.isolation, FlowView{parsed, reverse, port});
     // A rule that was removed still holds for the clients that are there.
     if (entry->removed && (rule.isolation == Isolation::shared || table_.find(key, table_.hash(key)) == kNoEntry)) continue;
-    const uint32_t owner = find_or_activate(*chain, *entry, key, started_ns, why);
-    // The flow that an ICMP error quotes may be another client's: it is not bound on this one's word.
-    return owner == kNoEntry || parsed.quoted ? owner : add_flow(parsed.key, hash, owner);
+    return {chain, entry.get(), key};
   }
   why = Drop::no_rule;
-  return kNoEntry;
+  return {};
+}
+
+uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why) {
+  const uint64_t started_ns = monotonic_ns();
+  ParsedPacket parsed;
+  parse_packet(packet.data, packet.len, domains_[port], parsed);
+  const Choice choice = choose(port, parsed, why);
+  if (choice.chain == nullptr) return kNoEntry;
+  const uint32_t owner = find_or_activate(*choice.chain, *choice.rule, choice.owner, started_ns, why);
+  // The flow that an ICMP error quotes may be another client's: it is not bound on this one's word.
+  return owner == kNoEntry || parsed.quoted ? owner : add_flow(parsed.key, hash, owner);
+}
+
+ChainInstance* Dispatcher::admit(uint16_t port, const ParsedPacket& ends, uint64_t serial, uint64_t now_ns, Drop& why) {
+  now_ns_ = now_ns;
+  const uint64_t started_ns = monotonic_ns();
+  Choice choice = choose(port, ends, why);
+  if (choice.chain == nullptr) return nullptr;
+  if (choice.rule->rule.isolation == Isolation::flow) choice.owner.b = Address{serial, 0};
+  const uint32_t owner = find_or_activate(*choice.chain, *choice.rule, choice.owner, started_ns, why);
+  if (owner == kNoEntry) return nullptr;
+  ChainInstance* instance = instances_[table_[owner].instance].get();
+  why = Drop::blocked;
+  if (instance->blocked) return nullptr;
+  choice.chain->touch(*instance, now_ns);
+  return instance;
 }
 
 FlowKey Dispatcher::owner_key(const Chain& chain, Isolation isolation, const FlowView& view) {
@@ -209,13 +231,14 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowK
 
 bool Dispatcher::make_room(Chain& chain) {
   if (chain.spec().when_full == WhenFull::refuse) return false;
-  ChainInstance* instance = chain.longest_idle();
-  for (uint32_t i = 0; instance != nullptr && i < kEvictLooks; i++, instance = instance->less_idle) {
-    // A blocked client keeps its place: evicting it would let it in again at once.
-    if (instance->in_flight > 0 || instance->blocked) continue;
-    release(*instance);
-    chain.counters.evicted++;
-    return true;
+  for (ChainInstance* instance : {chain.longest_idle(), chain.longest_idle_connected()}) {
+    for (uint32_t i = 0; instance != nullptr && i < kEvictLooks; i++, instance = instance->less_idle) {
+      // A blocked client keeps its place: evicting it would let it in again at once.
+      if (instance->in_flight > 0 || instance->blocked) continue;
+      release(*instance);
+      chain.counters.evicted++;
+      return true;
+    }
   }
   return false;
 }
@@ -228,7 +251,7 @@ uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_
     if (instance.flow_count == 0) return owner_entry;
     erase_entry(instance, instance.oldest);
   }
-  const uint32_t entry = table_.insert(key, hash, instance.number, ++instance.flows_ever);
+  const uint32_t entry = table_.insert(key, hash, instance.number, instance.next_flow());
   link_entry(instance, entry);
   return entry;
 }
@@ -268,6 +291,7 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
   for (const auto& chain : chains_) {
     for (uint32_t i = 0; i < most; i++) {
       ChainInstance* instance = chain->longest_idle();
+      if (instance == nullptr && chain->closed()) instance = chain->longest_idle_connected();
       if (instance == nullptr || instance->last_used_ns + chain->idle_timeout_ns() > now_ns) break;
       if (instance->in_flight > 0) {
         chain->touch(*instance, now_ns);
@@ -284,9 +308,11 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
 
 uint64_t Dispatcher::next_expiry_ns() const {
   uint64_t next = UINT64_MAX;
-  for (const auto& chain : chains_)
-    if (const ChainInstance* i = chain->longest_idle())
-      next = std::min(next, i->last_used_ns + chain->idle_timeout_ns());
+  for (const auto& chain : chains_) {
+    const ChainInstance* i = chain->longest_idle();
+    if (i == nullptr && chain->closed()) i = chain->longest_idle_connected();
+    if (i != nullptr) next = std::min(next, i->last_used_ns + chain->idle_timeout_ns());
+  }
   for (const Held& h : held_) next = std::min(next, h.until_ns);
   return next;
 }
@@ -318,7 +344,13 @@ ChainInstance& Dispatcher::new_instance() {
   return *instance;
 }
 
+void Dispatcher::expire_now(ChainInstance& instance) {
+  instance.chain->counters.expired++;
+  release(instance);
+}
+
 void Dispatcher::release(ChainInstance& instance) {
+  if (streams_ != nullptr) streams_->leave(instance);
   while (instance.flow_count > 0) erase_entry(instance, instance.oldest);
   table_.erase(table_.find(instance.owner, table_.hash(instance.owner)));
   instance.chain->unbind(instance);

@@ -21,6 +21,8 @@ struct DispatcherCounters {
   DropCounts dropped{};   // before a chain was found
 };
 
+class Streams;
+
 class Dispatcher {
  public:
   Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains,
@@ -36,6 +38,14 @@ class Dispatcher {
   void expire(uint64_t now_ns, uint32_t most);
   // When expire() next has something to do; UINT64_MAX if never.
   uint64_t next_expiry_ns() const;
+  // Streams wants to know of instances that end.
+  void set_streams(Streams* streams) { streams_ = streams; }
+  // The instance for a new connection through a port, by the rules; nullptr, and why, when there is none. The serial number
+  // keeps connections apart that have an FWP each.
+  ChainInstance* admit(uint16_t port, const ParsedPacket& ends, uint64_t serial, uint64_t now_ns, Drop& why);
+  uint16_t domain(uint16_t port) const { return domains_[port]; }
+  // Ends an instance of which no message is in flight.
+  void expire_now(ChainInstance& instance);
   // Drops what is in no ring yet and unbinds everything that is idle.
   void shut_down();
 
@@ -73,6 +83,12 @@ class Dispatcher {
   uint32_t dispatch(uint16_t port, const Packet* packets, const Found* found, uint32_t count);
   uint32_t admit(uint16_t port, const Packet* packets, const uint32_t* flows, uint32_t count, ChainInstance& instance);
   uint32_t refuse(Drop reason);
+  struct Choice {
+    Chain* chain = nullptr;  // nullptr: none
+    RuleEntry* rule = nullptr;
+    FlowKey owner{};
+  };
+  Choice choose(uint16_t port, const ParsedPacket& parsed, Drop& why) const;
   uint32_t bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why);
   static FlowKey owner_key(const Chain& chain, Isolation isolation, const FlowView& view);
   uint32_t find_or_activate(Chain& chain, RuleEntry& rule, const FlowKey& key, uint64_t started_ns, Drop& why);
@@ -90,6 +106,7 @@ class Dispatcher {
   const std::vector<std::unique_ptr<Chain>>& chains_;
   RuleTable& rules_;
   Mma& mma_;
+  Streams* streams_ = nullptr;
   uint64_t now_ns_ = 0;
   FlowTable table_;
   uint32_t max_flows_;

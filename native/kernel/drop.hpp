@@ -25,12 +25,13 @@ enum class Drop : uint8_t {
   hop_limit,        // visited more stages than any chain has
   fragment_orphan,  // a later fragment whose first one never came
   evicted,          // in flight when the node stopped
+  no_connection,    // the connection it was meant for is gone, or takes no more
   count
 };
 
 inline constexpr std::array<std::string_view, size_t(Drop::count)> kDropNames = {
     "verdict", "oversize", "ring_full", "killed", "tx_full", "no_rule", "rule", "malformed",
-    "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted"};
+    "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted", "no_connection"};
 
 enum class Kill : uint8_t {
   none,

@@ -8,6 +8,7 @@
 #include "host_calls.hpp"
 #include "limits.hpp"
 #include "spsc_queue.hpp"
+#include "streams.hpp"
 
 namespace edgeos {
 namespace {
@@ -41,7 +42,10 @@ void execute(Run& run) {
 }
 
 void reset(Run& run) {
+  run.emitted = 0;
   run.emit_refused = 0;
+  run.stream_ops = 0;
+  run.cut_short.clear();
   run.stamp = false;
   run.handler = nullptr;
   run.emissions.clear();

@@ -16,12 +16,16 @@
 
 namespace edgeos {
 
+class Streams;
+
 // A message that the guest made itself; its bytes are in the run's staging buffer.
 struct Emission {
   uint32_t index;  // of the message it precedes
   int32_t port;
   uint32_t offset;
   uint32_t len;
+  uint32_t flow = 0;  // 0: that of the message; else of a connection, by edgeos.stream or edgeos.connect
+  MessageKind kind = MessageKind::packet;  // of what is sent to that connection; open: an upstream, whose place is `port`
 };
 
 // One burst in one FWP: slots first to first + count - 1.
@@ -31,13 +35,18 @@ struct Run {
   uint32_t first = 0;
   uint32_t count = 0;
   uint32_t emit_room = 0;     // messages the guest may emit
+  uint32_t emitted = 0;       // of those
   uint32_t emit_refused = 0;
+  uint32_t stream_ops = 0;    // towards sockets
+  uint32_t connect_room = 0;  // connections the guest may open
+  Streams* streams = nullptr; // of the worker; nullptr when it has no listeners
   HandlerCall* handler = nullptr;  // not a burst but this call
   bool stamp = false;         // started_ns is wanted
   uint64_t started_ns = 0;
   Kill result = Kill::none;
   std::vector<Emission> emissions;
   std::vector<uint8_t> bytes;
+  std::vector<uint32_t> cut_short;  // flows whose edgeos_send took less than it was given
 };
 
 class Executor {

@@ -35,6 +35,7 @@ struct Grants {
   bool timer = false;
   bool clock = false;
   bool random = false;
+  std::vector<uint32_t> connects;  // numbers of upstreams
 };
 
 class FwpTemplate {

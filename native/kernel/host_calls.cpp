@@ -11,12 +11,12 @@
 #include "clock.hpp"
 #include "executor.hpp"
 #include "limits.hpp"
+#include "streams.hpp"
 #include "timers.hpp"
 
 namespace edgeos {
 namespace {
 
-constexpr uint8_t kValI64 = 1;
 constexpr uint64_t kNever = UINT64_MAX;  // a delay that ends a timer
 
 thread_local Run* current_run = nullptr;
@@ -32,16 +32,24 @@ void answer(wasmtime_val_raw_t* results, bool accepted) { results[0].i64 = stati
 
 bool emit(Run& run, uint32_t index, int32_t port, uint32_t address, uint32_t len) {
   Fwp& fwp = *run.fwp;
-  if (run.emissions.size() >= run.emit_room || len > fwp.slot_size || run.bytes.size() + len > kEmitBytesMax) return false;
+  if (run.emitted >= run.emit_room || len > fwp.slot_size || run.bytes.size() + len > kEmitBytesMax) return false;
   const uint8_t* bytes = range(fwp, address, len);
   if (bytes == nullptr) return false;
   const uint32_t verdict = static_cast<uint32_t>(port) + 2;
   if (verdict >= kRoutes || port == kVerdictDrop) return false;
   const uint8_t direction = fwp.meta[index].direction();
   if (fwp.owner->chain->spec().stages[fwp.stage].routes[direction][verdict].kind == Destination::Kind::none) return false;
+  run.emitted++;
   run.emissions.push_back(Emission{index, port, static_cast<uint32_t>(run.bytes.size()), len});
   run.bytes.insert(run.bytes.end(), bytes, bytes + len);
   return true;
+}
+
+// The index only orders what is sent among the burst's messages, so a wrong one is brought into range.
+uint32_t in_range(const Run& run, uint32_t index) {
+  const uint32_t least = run.emissions.empty() ? run.first : run.emissions.back().index;
+  const uint32_t last = run.first + run.count - 1;
+  return index < least ? least : index > last ? last : index;
 }
 
 wasm_trap_t* host_emit(void*, wasmtime_caller_t*, wasmtime_val_raw_t* args, size_t) {
@@ -49,14 +57,29 @@ wasm_trap_t* host_emit(void*, wasmtime_caller_t*, wasmtime_val_raw_t* args, size
   const auto index = static_cast<uint32_t>(args[0].i32);
   bool accepted = false;
   if (run != nullptr) {
-    // The index only orders the emission among the burst's messages, so a wrong one is brought into range.
-    const uint32_t least = run->emissions.empty() ? run->first : run->emissions.back().index;
-    const uint32_t last = run->first + run->count - 1;
-    const uint32_t at = index < least ? least : index > last ? last : index;
-    accepted = emit(*run, at, args[1].i32, static_cast<uint32_t>(args[2].i32), static_cast<uint32_t>(args[3].i32));
+    accepted = emit(*run, in_range(*run, index), args[1].i32, static_cast<uint32_t>(args[2].i32),
+                    static_cast<uint32_t>(args[3].i32));
     run->emit_refused += !accepted;
   }
   answer(args, accepted);
+  return nullptr;
+}
+
+wasm_trap_t* host_stream(void*, wasmtime_caller_t*, wasmtime_val_raw_t* args, size_t) {
+  Run* run = current_run;
+  int32_t result = -1;
+  if (run != nullptr && run->streams != nullptr)
+    result = run->streams->call_stream(*run, in_range(*run, static_cast<uint32_t>(args[0].i32)),
+                                       static_cast<uint64_t>(args[1].i64), args[2].i32, args[3].i32,
+                                       static_cast<uint32_t>(args[4].i32), static_cast<uint32_t>(args[5].i32));
+  args[0].i64 = static_cast<uint32_t>(result);
+  return nullptr;
+}
+
+wasm_trap_t* host_connect(void*, wasmtime_caller_t*, wasmtime_val_raw_t* args, size_t) {
+  Run* run = current_run;
+  const bool can = run != nullptr && run->streams != nullptr;
+  args[0].i64 = can ? run->streams->call_connect(*run, static_cast<uint32_t>(args[0].i32)) : -1;
   return nullptr;
 }
 
@@ -123,6 +146,8 @@ void enter_run(Run* run) { current_run = run; }
 
 void define_host_calls(wasmtime_linker_t* linker, const Grants& grants) {
   define(linker, "emit", "iiii", "i", host_emit);
+  define(linker, "stream", "iIiiii", "i", host_stream);
+  if (!grants.connects.empty()) define(linker, "connect", "i", "I", host_connect);
   if (grants.timer) define(linker, "timer", "II", "i", host_timer);
   if (grants.clock) define(linker, "clock", "", "I", host_clock);
   if (grants.random) define(linker, "random", "ii", "i", host_random);

@@ -15,7 +15,7 @@ struct Grants;
 // The run whose guest this thread is about to call; nullptr afterwards.
 void enter_run(Run* run);
 
-// Defines edgeos.emit and what is granted.
+// Defines edgeos.emit, edgeos.stream and what is granted.
 void define_host_calls(wasmtime_linker_t* linker, const Grants& grants);
 
 }  // namespace edgeos

@@ -14,7 +14,7 @@ uint32_t since(uint64_t start_ns) { return static_cast<uint32_t>(monotonic_ns() 
 
 void handle_one(Fwp& fwp, uint32_t len) {
   std::memset(fwp.slot(0), 0, len);
-  fwp.messages()[0].set(fwp.slot_address(0), len, fwp.slot_size, MessageMeta::make(0, 1, 0, kForward, 0));
+  fwp.messages()[0].set(fwp.slot_address(0), len, fwp.slot_size, MessageMeta::make(0, 1, MessageKind::packet, kForward, 0));
   wt.wasmtime_context_set_epoch_deadline(fwp.context, fwp.tmpl().budget_ticks());
   wasmtime_val_raw_t args[2];
   args[0].i64 = 0;

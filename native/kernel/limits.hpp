@@ -20,6 +20,9 @@ inline constexpr uint32_t kTimersMax = 64;        // timers of one FWP
 inline constexpr uint32_t kTimerBurst = 64;       // FWPs whose timers are looked at between two bursts
 inline constexpr uint64_t kTimerRetryNs = 1'000'000;    // how soon a timer is tried again whose message found no room
 inline constexpr uint32_t kRandomMax = 65536;     // bytes of randomness in one call
+inline constexpr uint32_t kStreamOpsMax = 1024;   // edgeos_send and the like in one burst, towards sockets
+inline constexpr uint32_t kDatagramBytesMax = 65507;  // of a UDP datagram over IPv4
+inline constexpr uint32_t kUpstreamsPerInstanceMax = 256;  // connections that one chain instance may have opened
 inline constexpr uint32_t kCountersMax = 256;     // named counters of one guest
 inline constexpr uint32_t kFlowsPerClientMax = 1024;    // so that one client's port scan cannot fill the flow table
 inline constexpr uint32_t kHeldFragmentsMax = 64;       // fragments that wait for their first one
@@ -28,6 +31,8 @@ inline constexpr uint32_t kRunsInFlight = 8;      // bursts handed to the execut
 inline constexpr uint64_t kTickNs = 1'000'000;    // grain of the CPU budget
 inline constexpr uint64_t kSpinNs = 50'000;       // adaptive waiting: how long to poll before blocking
 inline constexpr uint64_t kRunNs = 2'000'000;     // guests run so long at most between two looks at the ports
+inline constexpr uint64_t kConnectNs = 10'000'000'000;   // how long opening a connection to an upstream may take
+inline constexpr uint64_t kLingerNs = 5'000'000'000;     // how long a closed connection waits for its peer, without progress
 inline constexpr uint32_t kHotPagesMax = 16;      // pages of an FWP that are made present before it is activated
 
 static_assert((kSlotsMax & (kSlotsMax - 1)) == 0 && kBurst <= kSlotsMax);

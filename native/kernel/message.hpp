@@ -10,21 +10,27 @@
 
 namespace edgeos {
 
+// Mirrors the kinds of edgeos.h.
+enum class MessageKind : uint8_t { packet, open, data, half_closed, closed, datagram, room, timer };
+
 struct MessageMeta {
   uint64_t time_ns = 0;
   // flow | kind << 32 | direction << 40 | in port << 48 | stages visited << 56: one word, because it is read back as a whole
   // right after, and a store in pieces would make that wait.
   uint64_t word = 0;
 
-  static MessageMeta make(uint64_t time_ns, uint32_t flow, uint8_t kind, uint8_t direction, uint8_t in_port) {
-    return {time_ns, flow | uint64_t{kind} << 32 | uint64_t{direction} << 40 | uint64_t{in_port} << 48};
+  static MessageMeta make(uint64_t time_ns, uint32_t flow, MessageKind kind, uint8_t direction, uint8_t in_port) {
+    return {time_ns, flow | uint64_t(kind) << 32 | uint64_t{direction} << 40 | uint64_t{in_port} << 48};
   }
   MessageMeta onward(uint8_t direction, uint8_t in_port) const {
     const uint64_t kept = (word & 0xff0000ff'ffffffff) + (uint64_t{1} << 56);
     return {time_ns, kept | uint64_t{direction} << 40 | uint64_t{in_port} << 48};
   }
+  MessageMeta speaking_of(uint32_t flow, MessageKind kind) const {
+    return {time_ns, (word & 0xffffff00'00000000) | flow | uint64_t(kind) << 32};
+  }
   uint32_t flow() const { return static_cast<uint32_t>(word); }
-  uint8_t kind() const { return static_cast<uint8_t>(word >> 32); }
+  MessageKind kind() const { return static_cast<MessageKind>(word >> 32 & 0xff); }
   uint8_t direction() const { return static_cast<uint8_t>(word >> 40); }
   uint8_t hops() const { return static_cast<uint8_t>(word >> 56); }
 };
@@ -57,12 +63,10 @@ struct GuestMessage {
 static_assert(sizeof(GuestMessage) == 32 && offsetof(GuestMessage, flow) == 16);
 static_assert(std::endian::native == std::endian::little, "x86-64 and aarch64");
 
-// Kinds of message, as in edgeos.h.
-inline constexpr uint8_t kKindPacket = 0;
-inline constexpr uint8_t kKindTimer = 7;
-
 inline constexpr uint8_t kForward = 0;
 inline constexpr uint8_t kReverse = 1;
+inline constexpr uint8_t kUpstream = 2;  // from a connection that the stage has opened itself
+inline constexpr uint8_t kDirections = 3;
 inline constexpr int32_t kVerdictDrop = -1;
 inline constexpr int32_t kVerdictBack = -2;
 inline constexpr int32_t kVerdictDone = -3;

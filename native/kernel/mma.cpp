@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "streams.hpp"
+
 // The loops below are compiled twice where that helps: copies of 32 bytes at a time need AVX2, which not every machine has.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define EDGEOS_CLONES __attribute__((target_clones("avx2", "default")))
@@ -98,7 +100,7 @@ EDGEOS_CLONES uint32_t Mma::copy_in(Fwp& fwp, const Packet* packets, const uint3
   for (uint32_t i = 0; i < count; i++) {
     if (packets[i].len > target.size) continue;
     fill_slot(target, tail++, packets[i].data, packets[i].len,
-              MessageMeta::make(packets[i].time_ns, flows[i], 0, in.direction, in.in_port));
+              MessageMeta::make(packets[i].time_ns, flows[i], MessageKind::packet, in.direction, in.in_port));
   }
   fwp.ring.tail = tail;
   if (tail != before) ready_.push(fwp);
@@ -116,7 +118,7 @@ bool Mma::deliver_timers(Fwp& fwp, uint64_t now_ns) {
     fwp.timers.take_due(now_ns, token);
     const auto* bytes = reinterpret_cast<const uint8_t*>(&token);
     fill_slot(fwp.slots(), fwp.ring.tail++, bytes, sizeof token,
-              MessageMeta::make(wall_clock_ns(), 0, kKindTimer, kForward, 0));
+              MessageMeta::make(wall_clock_ns(), 0, MessageKind::timer, kForward, 0));
     instance.in_flight++;
     instance.chain->counters.emitted++;
     ready_.push(fwp);
@@ -133,6 +135,9 @@ void Mma::begin(Run& run, Fwp& fwp) {
   run.emit_room = std::min(kEmitsMax, instance.chain->emit_room(instance));
   instance.reserved += run.emit_room;
   run.stamp = instance.activation_started_ns != 0;
+  run.streams = streams_;
+  const bool connects = streams_ != nullptr && !fwp.tmpl().grants().connects.empty();
+  run.connect_room = connects ? kUpstreamsPerInstanceMax - std::min(kUpstreamsPerInstanceMax, instance.streams.upstreams) : 0;
   fwp.running = true;
 }
 
@@ -150,6 +155,7 @@ void Mma::finish(Run& run) {
   const Kill cause = run.result != Kill::none ? run.result : collect(run);
   if (cause != Kill::none) {
     chain.kill(fwp, cause);
+    if (streams_ != nullptr) streams_->killed(instance, fwp.stage);
     return;
   }
   StageCounters& stage = chain.stage_counters[fwp.stage];
@@ -158,6 +164,9 @@ void Mma::finish(Run& run) {
   fwp.ring.restart_if_empty();
   if (fwp.ring.size() > 0) ready_.push(fwp);
   if (fwp.tmpl().grants().timer) timers_.update(fwp);
+  if (streams_ == nullptr) return;
+  for (const uint32_t flow : run.cut_short) streams_->wants_room(instance, fwp.stage, flow);
+  streams_->room(instance);
 }
 
 Kill Mma::collect(Run& run) {
@@ -186,10 +195,11 @@ Kill Mma::move_alike(const Source& from, uint32_t& slot, uint32_t end) {
   if (index >= kRoutes) return Kill::bad_port;
   const Destination to = from.stage.routes[direction][index];
   // A timer is nobody else's business.
-  if (from.fwp.meta[slot].kind() == kKindTimer && to.kind != Destination::Kind::drop) return Kill::bad_port;
+  if (from.fwp.meta[slot].kind() == MessageKind::timer && to.kind != Destination::Kind::drop) return Kill::bad_port;
   switch (to.kind) {
     case Destination::Kind::stage: return move_to_stage(from, to, slot, stop);
     case Destination::Kind::port: return move_to_port(from, to, slot, stop);
+    case Destination::Kind::upstream: return move_to_connections(from, to, slot, stop);
     case Destination::Kind::drop: return drop_by_verdict(from, slot, stop);
     case Destination::Kind::none: break;
   }
@@ -239,6 +249,7 @@ Kill Mma::move_with_care(const Source& from, const Destination& to, uint32_t& sl
 
 EDGEOS_CLONES Kill Mma::move_to_port(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
   Port& port = *ports_[to.index];
+  if (port.as_listener() != nullptr) return move_to_connections(from, to, slot, stop);
   const Slots source = from.fwp.slots();
   Memory memory{from.fwp, from.fwp.memory, from.fwp.memory_size};
   Kill cause = Kill::none;
@@ -247,13 +258,46 @@ EDGEOS_CLONES Kill Mma::move_to_port(const Source& from, const Destination& to, 
     const Answer answer = read_answer(memory, source, slot);
     cause = answer.fault;
     if (cause != Kill::none) break;
-    const bool accepted = port.send(answer.data, answer.len, source.meta[slot].time_ns);
+    const bool packet = source.meta[slot].kind() == MessageKind::packet;
+    const bool accepted = packet && port.send(answer.data, answer.len, source.meta[slot].time_ns);
     accepted ? sent++ : refused++;
   }
   from.fwp.ring.head += sent + refused;
   from.chain.finish_sent(from.instance, sent);
   from.chain.drop(from.instance, Drop::tx_full, refused);
   return cause;
+}
+
+// Bytes in a row for one connection leave in one write.
+Kill Mma::move_to_connections(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
+  const Slots source = from.fwp.slots();
+  Memory memory{from.fwp, from.fwp.memory, from.fwp.memory_size};
+  iovec pieces[kBurst];
+  Kill cause = Kill::none;
+  while (slot < stop && cause == Kill::none) {
+    const uint32_t flow = source.meta[slot].flow();
+    const MessageKind kind = source.meta[slot].kind();
+    uint32_t count = 0;
+    for (uint32_t at = slot; at < stop && source.meta[at].flow() == flow && source.meta[at].kind() == kind; at++) {
+      const Answer answer = read_answer(memory, source, at);
+      cause = answer.fault;
+      if (cause != Kill::none) break;
+      pieces[count++] = {const_cast<uint8_t*>(answer.data), answer.len};
+    }
+    if (count > 0) deliver(from, to, flow, kind, pieces, count);
+    from.fwp.ring.head += count;
+    slot += count;
+  }
+  return cause;
+}
+
+void Mma::deliver(const Source& from, const Destination& to, uint32_t flow, MessageKind kind, const iovec* pieces, uint32_t count) {
+  switch (streams_->deliver(from.instance, to, from.fwp.stage, flow, kind, pieces, count)) {
+    case Delivery::sent: return from.chain.finish_sent(from.instance, count);
+    case Delivery::consumed: return from.chain.finish_consumed(from.instance, count);
+    case Delivery::no_connection: return from.chain.drop(from.instance, Drop::no_connection, count);
+    case Delivery::refused: return from.chain.drop(from.instance, Drop::tx_full, count);
+  }
 }
 
 Kill Mma::consume(const Source& from, uint32_t& slot, uint32_t stop) {
@@ -270,18 +314,45 @@ Kill Mma::drop_by_verdict(const Source& from, uint32_t& slot, uint32_t stop) {
   return Kill::none;
 }
 
-void Mma::move_emission(const Source& from, const Run& run, const Emission& e) {
+// What a guest sent by edgeos.stream; the host call has checked flow and port.
+void Mma::move_stream_emission(const Source& from, const Run& run, const Emission& e) {
+  if (e.kind == MessageKind::open) {
+    return streams_->open_upstream(from.instance, from.fwp.stage, e.flow, static_cast<uint32_t>(e.port));
+  }
   from.instance.in_flight++;
   from.chain.counters.emitted++;
-  const MessageMeta meta = from.fwp.meta[e.index];
+  const Destination to = streams_->destination(from.instance, from.fwp.stage, e.flow, e.port);
+  const uint8_t* data = run.bytes.data() + e.offset;
+  const MessageMeta about = from.fwp.meta[e.index];
+  if (to.kind == Destination::Kind::none) return from.chain.drop(from.instance, Drop::no_connection);
+  if (to.kind == Destination::Kind::stage) return route(from, to, data, e.len, about.speaking_of(e.flow, e.kind));
+  const iovec piece{const_cast<uint8_t*>(data), e.len};
+  deliver(from, to, e.flow, e.kind, &piece, 1);
+}
+
+void Mma::move_emission(const Source& from, const Run& run, const Emission& e) {
+  if (e.flow != 0) return move_stream_emission(from, run, e);
+  from.instance.in_flight++;
+  from.chain.counters.emitted++;
+  MessageMeta meta = from.fwp.meta[e.index];
+  if (meta.kind() == MessageKind::timer) {
+    meta = meta.speaking_of(0, MessageKind::packet);
+  } else if (meta.kind() != MessageKind::packet && meta.kind() != MessageKind::datagram) {
+    meta = meta.speaking_of(meta.flow(), MessageKind::data);  // on the occasion of a connection's news, bytes for it
+  }
   const uint32_t index = static_cast<uint32_t>(e.port) + 2;  // the host call has checked it
   route(from, from.stage.routes[meta.direction()][index], run.bytes.data() + e.offset, e.len, meta);
 }
 
 void Mma::route(const Source& from, const Destination& to, const uint8_t* data, uint32_t len, MessageMeta meta) {
   Chain& chain = from.chain;
+  const bool packet = meta.kind() == MessageKind::packet;
+  if (to.kind == Destination::Kind::upstream || (to.kind == Destination::Kind::port && ports_[to.index]->as_listener() != nullptr)) {
+    const iovec piece{const_cast<uint8_t*>(data), len};
+    return deliver(from, to, meta.flow(), meta.kind(), &piece, 1);
+  }
   if (to.kind == Destination::Kind::port) {
-    if (!ports_[to.index]->send(data, len, meta.time_ns)) return chain.drop(from.instance, Drop::tx_full);
+    if (!packet || !ports_[to.index]->send(data, len, meta.time_ns)) return chain.drop(from.instance, Drop::tx_full);
     return chain.finish_sent(from.instance, 1);
   }
   if (meta.hops() >= kHopsMax) return chain.drop(from.instance, Drop::hop_limit);

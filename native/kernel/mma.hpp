@@ -5,6 +5,8 @@
 // port or one drop counter.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -48,9 +50,14 @@ class ReadyList {
   Fwp* tail_ = nullptr;
 };
 
+class Streams;
+
 class Mma {
  public:
   Mma(const std::vector<Port*>& ports, ReadyList& ready, TimerQueue& timers) : ports_(ports), ready_(ready), timers_(timers) {}
+
+  // Where messages go that belong to connections.
+  void set_streams(Streams* streams) { streams_ = streams; }
 
   // From a port into a ring that has room for them. Returns how many were left out because they are larger than a slot.
   uint32_t copy_in(Fwp& fwp, const Packet* packets, const uint32_t* flows, uint32_t count, const Entry& entry);
@@ -76,14 +83,18 @@ class Mma {
   Kill move_to_stage(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
   Kill move_to_port(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
   Kill move_with_care(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
+  Kill move_to_connections(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
   Kill consume(const Source& from, uint32_t& slot, uint32_t stop);
   Kill drop_by_verdict(const Source& from, uint32_t& slot, uint32_t stop);
   void move_emission(const Source& from, const Run& run, const Emission& emission);
+  void move_stream_emission(const Source& from, const Run& run, const Emission& emission);
+  void deliver(const Source& from, const Destination& to, uint32_t flow, MessageKind kind, const iovec* pieces, uint32_t count);
   void route(const Source& from, const Destination& to, const uint8_t* data, uint32_t len, MessageMeta meta);
 
   const std::vector<Port*>& ports_;
   ReadyList& ready_;
   TimerQueue& timers_;
+  Streams* streams_ = nullptr;
 };
 
 }  // namespace edgeos

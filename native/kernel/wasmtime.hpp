@@ -77,6 +77,7 @@ namespace edgeos {
 inline constexpr uint8_t kExternFunc = 0;
 inline constexpr uint8_t kExternMemory = 3;
 inline constexpr uint8_t kValI32 = 0;
+inline constexpr uint8_t kValI64 = 1;
 
 // X(return type, name, parameters)
 #define EDGEOS_WASMTIME_FUNCTIONS(X)                                                                                    \

@@ -33,12 +33,19 @@ void Worker::add_port(Port* port) {
   ports_.push_back(port);
 }
 
+void Worker::add_upstream(UpstreamSettings upstream) { upstreams_.push_back(std::move(upstream)); }
+
 // Everything that a first message would otherwise wait for.
 void Worker::prepare() {
   if (prepared_) return;
   // Chains may come later, so there is an owner's entry for every FWP that the engine can make, and one for every wire.
   const uint32_t instances = engine_.settings().fwps + kChainsMax;
   dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, mma_, settings_.max_flows, instances);
+  const auto is_listener = [](Port* port) { return port->as_listener() != nullptr; };
+  if (!upstreams_.empty() || std::any_of(ports_.begin(), ports_.end(), is_listener)) {
+    streams_ = std::make_unique<Streams>(ports_, upstreams_, *dispatcher_, ready_);
+    mma_.set_streams(streams_.get());
+  }
   for (auto& pool : pools_) {
     prove(pool->tmpl());
     while (pool->maintain(kMaintainIdle)) {
@@ -79,6 +86,7 @@ bool Worker::iterate() {
   const uint64_t now_ns = clock_.now_ns();
   bool busy = run_timers(now_ns);  // first, so that ports do not take all the room
   busy |= dispatcher_->receive(now_ns);
+  if (streams_ != nullptr) busy |= streams_->receive(now_ns);
   busy |= run_ready();
   flush_ports();
   if (busy) last_work_ns_ = now_ns;
@@ -110,6 +118,7 @@ bool Worker::run_ready() {
     if (monotonic_ns() - started_ns > kRunNs) return true;
     Fwp* fwp = executor_->has_room() ? ready_.pop() : nullptr;
     if (fwp == nullptr) return any;
+    if (fwp->owner->streams.stalled > 0) continue;  // back in turn when its clients have read
     Run& run = executor_->next_run();
     mma_.begin(run, *fwp);
     executor_->submit(run);
@@ -125,6 +134,7 @@ bool Worker::housekeep(bool busy, uint64_t now_ns) {
   for (auto& pool : pools_)
     if (pool != nullptr) more |= pool->maintain(busy ? kMaintainBusy : kMaintainIdle);
   dispatcher_->expire(now_ns, busy ? kMaintainBusy : kMaintainIdle);
+  if (streams_ != nullptr) streams_->expire(now_ns, busy ? kMaintainBusy : kMaintainIdle);
   return more;
 }
 
@@ -158,6 +168,7 @@ void Worker::stop() {
   drain_executor();
   while (ready_.pop() != nullptr) {
   }
+  if (streams_ != nullptr) streams_->shut_down();
   dispatcher_->shut_down();
   for (Port* port : ports_) port->flush();
   executor_.reset();
@@ -197,15 +208,17 @@ void Worker::wait_for_work() {
   if (settings_.wait == Wait::spin) return;
   const uint64_t now_ns = clock_.now_ns();
   if (settings_.wait == Wait::adaptive && now_ns - last_work_ns_ < kSpinNs) return;
-  pollfd fds[kPortsMax + 1];
+  pollfd fds[kPortsMax + 2];
   nfds_t count = 0;
   fds[count++] = {wake_fd_, POLLIN, 0};
+  if (streams_ != nullptr) fds[count++] = {streams_->wait_fd(), POLLIN, 0};
   bool queued = false;
   for (const Port* port : ports_) {
     if (port->wait_fd() >= 0 && !port->exhausted()) fds[count++] = {port->wait_fd(), POLLIN, 0};
-    queued |= port->queued() > 0;
+    queued |= port->queued() > 0 && port->wait_fd() >= 0;
   }
-  const uint64_t expiry_ns = std::min(dispatcher_->next_expiry_ns(), timers_.next_ns());
+  const uint64_t streams_ns = streams_ != nullptr ? streams_->next_expiry_ns() : UINT64_MAX;
+  const uint64_t expiry_ns = std::min({dispatcher_->next_expiry_ns(), timers_.next_ns(), streams_ns});
   int timeout_ms = -1;
   if (expiry_ns != UINT64_MAX)
     timeout_ms = expiry_ns <= now_ns ? 0 : static_cast<int>(std::min<uint64_t>((expiry_ns - now_ns) / 1'000'000 + 1, 60'000));
@@ -300,13 +313,16 @@ Snapshot Worker::snapshot(bool with_guest_counters) {
     s.iterations = iterations_;
     if (dispatcher_ != nullptr) {
       s.in_flight = dispatcher_->held();
-      s.received = dispatcher_->counters().received;
+      s.received = dispatcher_->counters().received + (streams_ != nullptr ? streams_->received() : 0);
       s.dropped = dispatcher_->counters().dropped;
       s.flows = dispatcher_->flows();
     }
     for (const auto& chain : chains_) s.chains.push_back(chain_snapshot(*chain, with_guest_counters));
     if (gone_.activations > 0) s.chains.push_back(ChainSnapshot{"(gone)", gone_, true, 0, 0, 0, 0, {}});
-    for (const Port* p : ports_) s.ports.push_back({p->name(), p->counters(), p->queued(), p->problem()});
+    for (Port* p : ports_) {
+      s.ports.push_back({p->name(), p->counters(), p->queued(), p->problem(), std::nullopt});
+      if (const Listener* listener = p->as_listener()) s.ports.back().connections = listener->connections;
+    }
     if (dispatcher_ == nullptr) return;
     dispatcher_->for_each_instance([&](const ChainInstance& instance) {
       s.in_flight += instance.in_flight;

@@ -19,6 +19,7 @@
 #include "engine.hpp"
 #include "executor.hpp"
 #include "mma.hpp"
+#include "streams.hpp"
 #include "ticker.hpp"
 
 namespace edgeos {
@@ -57,6 +58,7 @@ struct PortSnapshot {
   PortCounters counters;
   uint64_t queued = 0;
   std::string problem;
+  std::optional<ConnectionCounters> connections;  // of a listener
 };
 
 struct Snapshot {
@@ -103,6 +105,7 @@ class Worker {
 
   // Set-up, before the first iteration. Numbers are given in order, from 0.
   void add_port(Port* port);  // the caller keeps it alive
+  void add_upstream(UpstreamSettings upstream);
 
   // At any time, from any thread. The number of a new template; numbers of what has gone are given again.
   uint32_t add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high);
@@ -164,7 +167,9 @@ class Worker {
   ReadyList ready_;
   TimerQueue timers_;
   Mma mma_;
+  std::vector<UpstreamSettings> upstreams_;
   std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<Streams> streams_;  // when there are listeners
   std::unique_ptr<Executor> executor_;
   uint64_t started_ns_ = 0;
   uint64_t iterations_ = 0;

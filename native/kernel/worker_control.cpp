@@ -162,6 +162,7 @@ bool Worker::access_one(ChainInstance& instance, uint8_t stage, const HandlerCal
   if (answer.cause != Kill::none) {
     ready_.remove(*fwp);
     instance.chain->kill(*fwp, answer.cause);
+    if (streams_ != nullptr) streams_->killed(instance, stage);
   }
   return true;
 }

@@ -27,6 +27,8 @@ struct PortCounters {
   uint64_t receive_overrun = 0;  // lost before receive(), as the device reports it; never received, so not in any sum
 };
 
+class Listener;
+
 class Port {
  public:
   explicit Port(std::string name) : name_(std::move(name)) {}
@@ -57,6 +59,9 @@ class Port {
 
   // What went wrong since the port was opened, for the user, such as "in.pcap: truncated after packet 17"; empty if nothing.
   virtual std::string problem() const { return {}; }
+
+  // A listener, whose messages are not packets; else nullptr.
+  virtual Listener* as_listener() { return nullptr; }
 
   const std::string& name() const { return name_; }
   const PortCounters& counters() const { return counters_; }

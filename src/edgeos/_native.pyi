@@ -1,7 +1,7 @@
 """Types of the native kernel's bindings; private to the package."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 BURST: int
 SLOTS_MAX: int
@@ -34,6 +34,33 @@ class TapPort(Port):
 
 class AfPacketPort(Port):
     def __init__(self, name: str, device: str) -> None: ...
+
+class Listener(Port):
+    @property
+    def kind(self) -> Literal["tcp", "udp", "unix"]: ...
+    @property
+    def listen(self) -> str: ...
+    @property
+    def port_number(self) -> int: ...
+
+def open_listener(
+    name: str,
+    kind: str,
+    address: str,
+    port: int = 0,
+    *,
+    backlog: int = 1024,
+    max_connections: int = 10_000,
+    max_per_client: int = 1000,
+    accept_rate: int = 0,
+    open_timeout_ns: int = 0,
+    idle_timeout_ns: int = 0,
+    proxy_protocol: bool = False,
+    reuse_port: bool = False,
+    steer_workers: int = 0,
+    mode: int = 0o660,
+    output_limit: int = 262_144,
+) -> Listener: ...
 
 class Rule:
     def __init__(
@@ -122,7 +149,9 @@ class Worker:
         timer: bool = False,
         clock: bool = False,
         random: bool = False,
+        connects: Sequence[int] = (),
     ) -> int: ...
+    def add_upstream(self, kind: str, address: str, port: int = 0) -> None: ...
     def apply(
         self,
         *,

@@ -253,6 +253,7 @@ class Controller:
     def _add_template(self, template: TemplateSettings, guest: Checkpoint, manifest: Manifest, cache: CodeCache) -> int:
         key: list[bytes | str] = ["native", WASMTIME_VERSION, self._engine.code_key, guest.wasm]
         layout = guest.layout
+        upstreams = [upstream.name for upstream in manifest.upstreams]
         if template.memory > self._engine.memory_max:
             raise LimitError(
                 f"template.{template.name}: memory is {template.memory} bytes, and the node was started for at most "
@@ -277,6 +278,7 @@ class Controller:
                 timer=template.grant.timer,
                 clock=template.grant.clock,
                 random=template.grant.random,
+                connects=[upstreams.index(name) for name in template.grant.connect],
             )
         except RuntimeError as error:
             if "room for" in str(error):

@@ -33,7 +33,7 @@ class HostCall:
 
 CALLS: Final[Mapping[str, HostCall]] = {
     "emit": HostCall(wasm.FuncType(bytes([_I32] * 4), bytes([_I32]))),
-    "stream": HostCall(wasm.FuncType(bytes([_I64, _I32, _I32, _I32, _I32]), bytes([_I32]))),
+    "stream": HostCall(wasm.FuncType(bytes([_I32, _I64, _I32, _I32, _I32, _I32]), bytes([_I32]))),
     "connect": HostCall(wasm.FuncType(bytes([_I32]), bytes([_I64])), 'connect = ["UPSTREAM"]'),
     "timer": HostCall(wasm.FuncType(bytes([_I64, _I64]), bytes([_I32])), "timer = true"),
     "clock": HostCall(

@@ -24,7 +24,7 @@ from edgeos.errors import EdgeosError, LimitError
 from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
 from edgeos.manifest import check_settings
 from edgeos.match import Match, parse_match
-from edgeos.port import Port, open_native_port, port_kind
+from edgeos.port import Port, open_native_port, open_port_settings, port_kind, split_endpoint
 from edgeos.settings import (
     ChainSettings,
     Manifest,
@@ -98,7 +98,7 @@ class Node:
         if isinstance(port, PortSettings):
             settings = port
         else:
-            settings = PortSettings(name=port.name, kind="memory")
+            settings = open_port_settings(port)
             self._native_ports[port.name] = port
         self._manifest = replace(self._manifest, ports=(*self._manifest.ports, settings))
 
@@ -383,6 +383,8 @@ class Node:
         require_descriptors(manifest)
         engine = engine_settings(manifest)
         worker = make_worker(engine, manifest.node)
+        for upstream in manifest.upstreams:
+            worker.add_upstream(*split_endpoint(upstream.address))
         controller = Controller(worker, engine, [port.name for port in manifest.ports], self._progress)
         controller.apply(manifest, self._rules, self._guests)
         for port in manifest.ports:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgeos import _native
+from edgeos.endpoint import is_path, parse_ip_endpoint
 from edgeos.errors import PortError
 from edgeos.settings import PortSettings
 
@@ -21,7 +22,14 @@ _KINDS: dict[type[Port], str] = {
 
 def port_kind(port: Port) -> str:
     """The kind of an open port, as in a manifest."""
-    return _KINDS[type(port)]
+    return port.kind if isinstance(port, _native.Listener) else _KINDS[type(port)]
+
+
+def open_port_settings(port: Port) -> PortSettings:
+    """What is known of a port that a program has opened."""
+    if isinstance(port, _native.Listener):
+        return PortSettings(name=port.name, kind=port.kind, listen=port.listen)
+    return PortSettings(name=port.name, kind="memory")
 
 
 def open_native_port(port: PortSettings) -> Port:
@@ -33,9 +41,38 @@ def open_native_port(port: PortSettings) -> Port:
             return _native.TapPort(port.name, port.device or "")
         if port.kind == "afpacket":
             return _native.AfPacketPort(port.name, port.device or "")
+        if port.is_listener:
+            return _open_listener(port)
     except (RuntimeError, OSError) as error:
         raise PortError(f"port.{port.name}: {error}") from None
     raise PortError(f"port.{port.name}: a memory port is made with edgeos.testing.memory_port and added to the node")
+
+
+def _open_listener(port: PortSettings) -> Port:
+    _, address, number = split_endpoint(port.listen or "")
+    return _native.open_listener(
+        port.name,
+        port.kind,
+        address,
+        number,
+        backlog=port.backlog,
+        max_connections=port.max_connections,
+        max_per_client=port.max_per_client,
+        accept_rate=port.accept_rate,
+        open_timeout_ns=port.open_timeout_ns,
+        idle_timeout_ns=port.idle_timeout_ns,
+        proxy_protocol=port.proxy_protocol,
+        mode=port.mode,
+        output_limit=port.output_limit,
+    )
+
+
+def split_endpoint(text: str) -> tuple[str, str, int]:
+    """Kind, address and port number of an endpoint: of TCP, or of a Unix socket, whose address is its path."""
+    if is_path(text):
+        return "unix", text, 0
+    endpoint = parse_ip_endpoint(text)
+    return "tcp", str(endpoint.address), endpoint.port
 
 
 @contextmanager

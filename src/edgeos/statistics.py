@@ -1,6 +1,6 @@
 """What a node has counted: immutable records, taken between two iterations of the data plane, so that sums agree.
 
-The law that they keep, for every chain and for the node: received + emitted = sent + dropped + in flight.
+The law that they keep, for every chain and for the node: received + emitted = sent + consumed + dropped + in flight.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ class ChainStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class PortStatistics:
-    """One port. `queued` packets were accepted for sending and are not sent yet; `problem` is for the user."""
+    """One port. `queued` packets were accepted for sending and are not sent yet; `problem` is for the user.
+
+    Of a listener: connections now, all that were accepted, and how many were refused or ended, by reason. A flow of
+    datagrams counts as a connection.
+    """
 
     name: str
     kind: str
@@ -73,6 +77,10 @@ class PortStatistics:
     receive_overrun: int
     queued: int
     problem: str
+    connections: int = 0
+    accepted: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

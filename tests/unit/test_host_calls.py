@@ -20,7 +20,7 @@ GRANTED = [name for name, call in CALLS.items() if call.grant]
 
 TYPES = {
     "emit": "(param i32 i32 i32 i32) (result i32)",
-    "stream": "(param i64 i32 i32 i32 i32) (result i32)",
+    "stream": "(param i32 i64 i32 i32 i32 i32) (result i32)",
     "connect": "(param i32) (result i64)",
     "timer": "(param i64 i64) (result i32)",
     "clock": "(result i64)",

@@ -1,0 +1,108 @@
+// One connection: its socket, the chain instance that serves it, and what waits to be written. A flow of datagrams over a UDP
+// listener is one too, without a socket of its own.
+//
+// Owner: Streams, on the data-plane thread. What the thread that runs guests may look at while that one goes on is atomic, or
+// its own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "../ports/listener.hpp"
+#include "intrusive_list.hpp"
+
+namespace edgeos {
+
+struct ChainInstance;
+struct Deadlines;
+struct Service;
+
+enum class ConnectionState : uint8_t {
+  free,
+  header,      // accepted; the PROXY header is awaited
+  connecting,  // to an upstream
+  open,
+  lingering,   // the guest has closed it: what waits is written, then what still comes is thrown away until the peer closes
+  gone,        // the socket is closed; the instance may have to be told
+};
+
+// Bytes that the socket did not take yet; holds no memory while empty.
+class OutputQueue {
+ public:
+  size_t size() const { return bytes_.size() - head_; }
+  const uint8_t* data() const { return bytes_.data() + head_; }
+  void append(const uint8_t* data, size_t len) {
+    if (head_ > bytes_.size() / 2) {
+      bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<ptrdiff_t>(head_));
+      head_ = 0;
+    }
+    bytes_.insert(bytes_.end(), data, data + len);
+  }
+  void consume(size_t len) {
+    head_ += len;
+    if (head_ == bytes_.size()) clear();
+  }
+  void clear() {
+    std::vector<uint8_t>().swap(bytes_);
+    head_ = 0;
+  }
+
+ private:
+  std::vector<uint8_t> bytes_;
+  size_t head_ = 0;
+};
+
+struct Connection {
+  int fd = -1;
+  ConnectionState state = ConnectionState::free;
+  uint8_t stage = 0;       // that hears of it
+  uint8_t direction = 0;   // its messages travel in
+  uint8_t in_port = 0;
+  uint16_t upstream = 0;   // 0: a client's; else 1 + its place in the template's list
+  bool is_udp = false;
+  uint32_t flow = 0;
+  ChainInstance* instance = nullptr;
+  Service* service = nullptr;  // the listener that it came through; nullptr: to an upstream
+  Endpoint peer;
+  Endpoint local;
+
+  bool readable = false;     // there may be something to read
+  bool peer_closing = false; // the end of the stream is in sight: read on until it comes
+  bool half_closed = false;  // the peer sends no more, and the instance has been told
+  bool finishing = false;    // we send no more once the queue is empty
+  bool finished = false;
+  bool over = false;         // more waits than the output limit
+  bool silent = false;       // the instance need not be told that it is gone
+  bool counted = false;      // among its client's
+  uint16_t waiting_stages = 0;  // whose edgeos_send was cut short
+  uint32_t queued_messages = 0; // in `out`, whole or in part
+  OutputQueue out;
+
+  std::atomic<bool> announced{false};  // the instance has been told that it is open
+  std::atomic<bool> full{false};       // takes nothing from edgeos_send
+  uint16_t finished_by = 0;  // stages that have ended their sending; of the thread that runs guests
+  uint16_t closed_by = 0;
+
+  uint64_t since_ns = 0;  // its place in `deadlines`
+  Deadlines* deadlines = nullptr;
+  enum class Place : uint8_t { none, work, parked } place = Place::none;
+  Link<Connection> work_link;      // in the list of work, or among those that wait for room of their instance
+  Link<Connection> instance_link;
+  Link<Connection> deadline_link;
+  Link<Connection> client_link;
+};
+
+using WorkList = List<Connection, &Connection::work_link>;
+using InstanceList = List<Connection, &Connection::instance_link>;
+using DeadlineList = List<Connection, &Connection::deadline_link>;
+using ClientList = List<Connection, &Connection::client_link>;
+
+// Connections that end when they stand here for too long, the longest first.
+struct Deadlines {
+  DeadlineList list;
+  uint64_t timeout_ns = 0;  // 0: never
+  Ending ending = Ending::idle_timeout;
+};
+
+}  // namespace edgeos

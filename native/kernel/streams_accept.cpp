@@ -1,0 +1,333 @@
+// How connections come to be: accepted from listeners, made out of datagrams, opened to upstreams; and who is let in.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "stream_parts.hpp"
+
+namespace edgeos {
+namespace {
+
+constexpr uint32_t kAcceptsMax = 64;             // of one listener between two looks at the rest
+constexpr uint64_t kPauseNs = 100'000'000;       // without descriptors
+constexpr uint32_t kWatched = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+constexpr uint32_t kDatagramMax = 65536;
+
+Refusal refusal_of(Drop why) {
+  switch (why) {
+    case Drop::rule: return Refusal::rule;
+    case Drop::max_fwps: return Refusal::max_fwps;
+    case Drop::no_fwp: return Refusal::no_fwp;
+    case Drop::blocked: return Refusal::blocked;
+    default: return Refusal::no_rule;
+  }
+}
+
+Endpoint local_end(int fd) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  return endpoint_from(address);
+}
+
+void close_at_once(int fd) {
+  const struct linger at_once{1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  close(fd);
+}
+
+void set_no_delay(int fd) {
+  const int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+// A connection as rules see it: a packet from the client.
+ParsedPacket as_packet(const Connection& c, uint16_t domain) {
+  ParsedPacket p;
+  p.source = c.peer.address;
+  p.destination = c.local.address;
+  p.source_port = c.peer.port;
+  p.destination_port = c.local.port;
+  p.ip_version = c.local.family;
+  p.protocol = c.is_udp ? IPPROTO_UDP : IPPROTO_TCP;
+  p.key.a = p.source;
+  p.key.b = p.destination;
+  p.key.set_transport(p.source_port, p.destination_port, p.protocol, KeyKind::flow, p.ip_version == 0);
+  p.key.set_scope(0, domain, 0);
+  return p;
+}
+
+}  // namespace
+
+struct Streams::DatagramBuffers {
+  struct Control {
+    alignas(cmsghdr) uint8_t bytes[64];
+  };
+  mmsghdr headers[kBurst];
+  iovec pieces[kBurst];
+  sockaddr_storage names[kBurst];
+  Control controls[kBurst];
+  std::unique_ptr<uint8_t[]> bytes = std::make_unique_for_overwrite<uint8_t[]>(size_t{kBurst} * kDatagramMax);
+  void prepare() {
+    for (uint32_t i = 0; i < kBurst; i++) {
+      pieces[i] = {bytes.get() + size_t{i} * kDatagramMax, kDatagramMax};
+      headers[i].msg_hdr = {&names[i], sizeof names[i], &pieces[i], 1, controls[i].bytes, sizeof controls[i].bytes, 0};
+    }
+  }
+};
+
+void Streams::DatagramDeleter::operator()(DatagramBuffers* buffers) const { delete buffers; }
+
+void Streams::prepare_datagrams() {
+  if (datagrams_ == nullptr) datagrams_.reset(new DatagramBuffers);
+}
+
+void Streams::refuse(Service& service, Refusal reason, int fd) {
+  service.listener.connections.refused[size_t(reason)]++;
+  if (fd >= 0) close_at_once(fd);
+}
+
+void Streams::accept_from(Service& service) {
+  const bool stream = service.listener.settings().kind == ListenerKind::tcp;
+  for (uint32_t i = 0; i < kAcceptsMax; i++) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    const int fd = accept4(service.listener.fd(), reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) return refuse_without_descriptors(service);
+      if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
+      return;
+    }
+    if (service.listener.connections.connections >= service.listener.settings().max_connections) {
+      refuse(service, Refusal::max_connections, fd);
+    } else if (!service.listener.within_rate(now_ns_)) {
+      refuse(service, Refusal::accept_rate, fd);
+    } else {
+      if (stream) set_no_delay(fd);
+      start(service, fd, endpoint_from(address));
+    }
+  }
+}
+
+// A descriptor that was kept for this is given up, so that the client is turned away and not left to wait. Where even that
+// does not help the listener rests for a while, since epoll would not.
+void Streams::refuse_without_descriptors(Service& service) {
+  service.listener.note("no more file descriptors: raise the limit of open files, `ulimit -n`");
+  if (spare_fd_ >= 0) close(spare_fd_);
+  const int fd = accept4(service.listener.fd(), nullptr, nullptr, SOCK_CLOEXEC);
+  if (fd >= 0) refuse(service, Refusal::no_descriptors, fd);
+  spare_fd_ = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (fd >= 0 && spare_fd_ >= 0) return;
+  service.paused_until_ns = now_ns_ + kPauseNs;
+  watch(service.listener.fd(), service_tag(&service), 0, EPOLL_CTL_MOD);
+}
+
+void Streams::start(Service& service, int fd, const Endpoint& peer) {
+  Connection& c = new_connection();
+  c.fd = fd;
+  c.service = &service;
+  c.peer = peer;
+  c.local = local_end(fd);
+  c.state = ConnectionState::header;
+  Refusal why = Refusal::no_descriptors;
+  const bool header = service.listener.settings().proxy_protocol;
+  if (!watch(fd, connection_tag(&c), kWatched, EPOLL_CTL_ADD) || (!header && !attach(c, why))) {
+    refuse(service, why, fd);
+    c.fd = -1;
+    c.state = ConnectionState::free;
+    free_.push_back(&c);
+    return;
+  }
+  service.listener.connections.accepted++;
+  service.listener.connections.connections++;
+  set_deadline(c, service.opening.timeout_ns > 0 ? &service.opening : &service.quiet);
+  if (!header) schedule(c);
+}
+
+// The client's place and the chain instance: what a connection must have to be open.
+bool Streams::attach(Connection& c, Refusal& why) {
+  if (!join_client(c, why)) return false;
+  Drop drop = Drop::no_rule;
+  ChainInstance* instance = dispatcher_.admit(c.service->port, as_packet(c, dispatcher_.domain(c.service->port)), ++serial_,
+                                              now_ns_, drop);
+  if (instance == nullptr) {
+    why = refusal_of(drop);
+    leave_client(c);
+    return false;
+  }
+  const Entry& entry = instance->chain->spec().entries[c.service->port];
+  c.stage = entry.stage;
+  c.direction = entry.direction;
+  c.in_port = entry.in_port;
+  c.state = ConnectionState::open;
+  bind_instance(c, *instance, instance->next_flow());
+  return true;
+}
+
+bool Streams::join_client(Connection& c, Refusal& why) {
+  if (c.peer.family == 0 && !c.is_udp) return true;  // Unix sockets have no addresses to tell clients by
+  Service& service = *c.service;
+  Service::Client& client = service.clients[c.peer.address];
+  if (client.count >= service.listener.settings().max_per_client) {
+    why = Refusal::max_per_client;
+    if (!c.is_udp || client.flows.empty()) return false;
+    lose(*client.flows.front(), Ending::displaced);
+    return join_client(c, why);
+  }
+  client.count++;
+  if (c.is_udp) client.flows.push_back(c);
+  c.counted = true;
+  return true;
+}
+
+void Streams::leave_client(Connection& c) {
+  if (!c.counted) return;
+  const auto client = c.service->clients.find(c.peer.address);
+  if (c.is_udp) client->second.flows.remove(c);
+  if (--client->second.count == 0) c.service->clients.erase(client);
+  c.counted = false;
+}
+
+// ---- Datagrams ----
+
+void Streams::receive_datagrams(Service& service) {
+  DatagramBuffers& buffers = *datagrams_;
+  buffers.prepare();
+  const int count = recvmmsg(service.listener.fd(), buffers.headers, kBurst, MSG_DONTWAIT, nullptr);
+  PortCounters& traffic = service.listener.traffic();
+  for (int i = 0; i < count; i++) {
+    const msghdr& header = buffers.headers[i].msg_hdr;
+    Connection* c = find_flow(service, endpoint_from(buffers.names[i]), local_of(header, service.listener));
+    if (c == nullptr) continue;
+    const uint32_t len = buffers.headers[i].msg_len;
+    ChainInstance& instance = *c->instance;
+    Chain& chain = *instance.chain;
+    touch(*c);
+    if (!tell_news(*c) || chain.entry_room(instance) == 0) {
+      drop_datagram(chain, Drop::ring_full, traffic, len);
+    } else if (Fwp* fwp = chain.fwp(instance, c->stage); fwp == nullptr) {
+      drop_datagram(chain, Chain::why_no_fwp(instance), traffic, len);
+    } else if (len > fwp->slot_size) {
+      drop_datagram(chain, Drop::oversize, traffic, len);
+    } else {
+      std::memcpy(fwp->slot(fwp->ring.index(fwp->ring.tail)), buffers.pieces[i].iov_base, len);
+      push(*fwp, *c, MessageKind::datagram, len, c->stage);
+      chain.touch(instance, now_ns_);
+    }
+  }
+}
+
+void Streams::drop_datagram(Chain& chain, Drop why, PortCounters& traffic, uint32_t len) {
+  traffic.received++;
+  traffic.received_bytes += len;
+  received_++;
+  chain.counters.received++;
+  chain.counters.dropped[size_t(why)]++;
+}
+
+// The address that a datagram was sent to, which is where the answer must come from.
+Endpoint Streams::local_of(const msghdr& header, const Listener& listener) {
+  Endpoint local;
+  for (const cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(&header), const_cast<cmsghdr*>(c))) {
+    sockaddr_storage storage{};
+    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+      in_pktinfo info;
+      std::memcpy(&info, CMSG_DATA(c), sizeof info);
+      sockaddr_in four{};
+      four.sin_family = AF_INET;
+      four.sin_addr = info.ipi_addr;
+      std::memcpy(&storage, &four, sizeof four);
+    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+      in6_pktinfo info;
+      std::memcpy(&info, CMSG_DATA(c), sizeof info);
+      sockaddr_in6 six{};
+      six.sin6_family = AF_INET6;
+      six.sin6_addr = info.ipi6_addr;
+      std::memcpy(&storage, &six, sizeof six);
+    } else {
+      continue;
+    }
+    local = endpoint_from(storage);
+  }
+  local.port = listener.port_number();
+  return local;
+}
+
+// The flow of these two ends; a new one takes the place of the longest silent when there are too many.
+Connection* Streams::find_flow(Service& service, const Endpoint& peer, const Endpoint& local) {
+  const auto found = service.flows.find({peer, local});
+  if (found != service.flows.end()) return found->second;
+  ConnectionCounters& counters = service.listener.connections;
+  if (!service.listener.within_rate(now_ns_)) {
+    refuse(service, Refusal::accept_rate, -1);
+    return nullptr;
+  }
+  if (counters.connections >= service.listener.settings().max_connections) {
+    if (service.quiet.list.empty()) {
+      refuse(service, Refusal::max_connections, -1);
+      return nullptr;
+    }
+    lose(*service.quiet.list.front(), Ending::displaced);
+  }
+  Connection& c = new_connection();
+  c.is_udp = true;
+  c.service = &service;
+  c.peer = peer;
+  c.local = local;
+  Refusal why = Refusal::no_rule;
+  if (!attach(c, why)) {
+    refuse(service, why, -1);
+    free_.push_back(&c);
+    return nullptr;
+  }
+  counters.accepted++;
+  counters.connections++;
+  service.flows.emplace(std::pair{peer, local}, &c);
+  set_deadline(c, &service.quiet);
+  return &c;
+}
+
+// ---- Upstreams ----
+
+void Streams::open_upstream(ChainInstance& instance, uint8_t stage, uint32_t flow, uint32_t place) {
+  const std::vector<uint32_t>& connects = instance.chain->spec().stages[stage].pool->tmpl().grants().connects;
+  const UpstreamSettings& to = upstreams_[connects[place]];
+  Connection& c = new_connection();
+  c.upstream = static_cast<uint16_t>(place + 1);
+  c.is_udp = to.kind == ListenerKind::udp;
+  c.stage = stage;
+  c.direction = kUpstream;
+  c.state = ConnectionState::connecting;
+  bind_instance(c, instance, flow);
+  set_deadline(c, &connecting_);
+  const SocketAddress address = socket_address(to.address, to.port, to.kind == ListenerKind::unix_stream);
+  c.peer = endpoint_from(address.storage);
+  c.fd = socket(address.storage.ss_family, (c.is_udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (c.fd < 0 || !watch(c.fd, connection_tag(&c), kWatched, EPOLL_CTL_ADD)) return lose(c, Ending::peer);
+  if (to.kind == ListenerKind::tcp) set_no_delay(c.fd);
+  if (connect(c.fd, address.get(), address.length) == 0) return finish_connect(c);
+  if (errno != EINPROGRESS) lose(c, Ending::peer);
+}
+
+void Streams::finish_connect(Connection& c) {
+  int error = 0;
+  socklen_t length = sizeof error;
+  getsockopt(c.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+  sockaddr_storage peer{};
+  socklen_t peer_length = sizeof peer;
+  if (error != 0) return lose(c, Ending::peer);
+  if (getpeername(c.fd, reinterpret_cast<sockaddr*>(&peer), &peer_length) != 0) return;  // an event before its time
+  c.local = local_end(c.fd);
+  c.state = ConnectionState::open;
+  c.readable = true;
+  set_deadline(c, nullptr);
+  schedule(c);
+}
+
+}  // namespace edgeos

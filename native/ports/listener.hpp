@@ -1,0 +1,123 @@
+// A listener: a port whose messages are connections or datagrams. This is the socket with its settings and counters; what
+// becomes of the connections is the business of Streams (native/kernel/streams.hpp), which every worker has one of.
+//
+// Owner: the worker's data-plane thread. Opening throws std::system_error that says what was tried and the fix. A Unix
+// socket's file is removed when the port is closed.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+#include "descriptor.hpp"
+#include "port.hpp"
+#include "socket_address.hpp"
+
+namespace edgeos {
+
+enum class ListenerKind : uint8_t { tcp, udp, unix_stream };
+
+struct ListenerSettings {
+  ListenerKind kind = ListenerKind::tcp;
+  std::string address;  // or the path of a Unix socket
+  uint16_t port = 0;
+  int backlog = 1024;
+  uint32_t max_connections = 10'000;
+  uint32_t max_per_client = 1000;  // a client is a source address; not for Unix sockets, which have none
+  uint32_t accept_rate = 0;        // new connections a second; 0: no limit
+  uint64_t open_timeout_ns = 0;    // until a connection's first byte; 0: none
+  uint64_t idle_timeout_ns = 0;
+  bool proxy_protocol = false;
+  bool reuse_port = false;         // several processes share the address
+  uint32_t steer_workers = 0;      // with reuse_port: so many sockets, a source address always comes to the same one
+  uint32_t mode = 0660;            // of a Unix socket's file
+  uint32_t output_limit = 256 * 1024;
+};
+
+// Why a client was not let in.
+enum class Refusal : uint8_t {
+  max_connections,
+  max_per_client,
+  accept_rate,
+  no_descriptors,  // the process has no more file descriptors
+  bad_header,      // what should have been a PROXY header is none
+  rule,            // a rule says drop
+  no_rule,         // no rule matches
+  max_fwps,        // a new client, and the chain is at its limit
+  no_fwp,          // no FWP could be made
+  blocked,         // its FWP was killed and the chain fails closed
+  count
+};
+
+inline constexpr std::array<std::string_view, size_t(Refusal::count)> kRefusalNames = {
+    "max_connections", "max_per_client", "accept_rate", "no_descriptors", "bad_header",
+    "rule", "no_rule", "max_fwps", "no_fwp", "blocked"};
+
+// Why a connection ended.
+enum class Ending : uint8_t {
+  done,          // both sides have said all they had to say
+  guest,         // the guest closed it
+  peer,          // the peer reset it, or the network failed
+  open_timeout,
+  idle_timeout,
+  displaced,     // a flow of datagrams that gave way to a newer one
+  killed,        // its FWP was killed
+  evicted,       // its client's FWPs were taken away: the chain was closed or full, or the node stopped
+  count
+};
+
+inline constexpr std::array<std::string_view, size_t(Ending::count)> kEndingNames = {
+    "done", "guest", "peer", "open_timeout", "idle_timeout", "displaced", "killed", "evicted"};
+
+// Law: accepted + refused = all that came; accepted = connections now + ended by reason.
+struct ConnectionCounters {
+  uint64_t connections = 0;  // now
+  uint64_t accepted = 0;
+  std::array<uint64_t, size_t(Refusal::count)> refused{};
+  std::array<uint64_t, size_t(Ending::count)> ended{};
+};
+
+class Listener final : public Port {
+ public:
+  Listener(std::string name, ListenerSettings settings);
+  ~Listener() override { stop(); }
+
+  // Packets neither come from here nor can they be sent here.
+  uint32_t receive(Packet*, uint32_t) override { return 0; }
+  bool send(const uint8_t*, uint32_t, uint64_t) override { return false; }
+  void flush() override {}
+  uint32_t queued() const override { return queued_messages; }
+  std::string problem() const override { return problem_; }
+  Listener* as_listener() override { return this; }
+
+  int fd() const { return fd_.get(); }
+  const ListenerSettings& settings() const { return settings_; }
+  bool is_udp() const { return settings_.kind == ListenerKind::udp; }
+  int family() const { return family_; }
+  std::string where() const;  // such as "127.0.0.1:80", or a path
+  uint16_t port_number() const { return port_number_; }  // the one that was given, for port 0
+  // Lets nobody in any more; removes the file of a Unix socket.
+  void stop();
+
+  // Takes a token for one more connection; false when they come too fast.
+  bool within_rate(uint64_t now_ns);
+  void note(const std::string& what) {
+    if (problem_.empty()) problem_ = what;
+  }
+  PortCounters& traffic() { return counters_; }
+
+  ConnectionCounters connections;
+  uint32_t queued_messages = 0;  // accepted from guests and not quite written yet
+
+ private:
+  ListenerSettings settings_;
+  int family_;
+  uint16_t port_number_ = 0;
+  Descriptor fd_;
+  bool owns_file_ = false;
+  std::string problem_;
+  double tokens_;
+  uint64_t tokens_at_ns_ = 0;
+};
+
+}  // namespace edgeos
