@@ -182,7 +182,7 @@ ChainInstance* Dispatcher::admit(uint16_t port, const ParsedPacket& ends, uint64
   now_ns_ = now_ns;
   const uint64_t started_ns = monotonic_ns();
   Choice choice = choose(port, ends, why);
-  if (choice.chain == nullptr) return nullptr;
+  if (choice.chain == nullptr || choice.chain->is_wire()) return nullptr;  // connections end at guests
   if (choice.rule->rule.isolation == Isolation::flow) choice.owner.b = Address{serial, 0};
   const uint32_t owner = find_or_activate(*choice.chain, *choice.rule, choice.owner, started_ns, why);
   if (owner == kNoEntry) return nullptr;

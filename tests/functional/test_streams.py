@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,20 @@ class Service:
             return s
         source_address = (source, 0) if source else None
         return socket.create_connection(("127.0.0.1", self.listener.port_number), TIMEOUT, source_address)
+
+    def wait_until(self, holds: Callable[[NodeStatistics], bool]) -> NodeStatistics:
+        """Waits until the statistics are as wanted, and returns them."""
+        end = time.monotonic() + TIMEOUT
+        while not holds(statistics := self.node.statistics()):
+            assert time.monotonic() < end, statistics
+            time.sleep(0.005)
+        return statistics
+
+    def wait_closed(self, connections: int = 0) -> NodeStatistics:
+        """Waits until so many connections are left, and the guests have heard of the others' ends."""
+        self.wait_until(lambda s: s.port("web").connections == connections)
+        time.sleep(0.02)
+        return self.wait_until(lambda s: s.in_flight == 0)
 
     def stop(self) -> NodeStatistics:
         """Stops the node; no message may be unaccounted for."""
@@ -99,6 +114,7 @@ def test_a_megabyte_comes_back_and_both_ends_close(mover: str, isolate: str, con
     with serving(config=config, isolate=isolate, mover=mover) as service:
         with service.connect() as s:
             assert exchange(s, data) == data
+        service.wait_closed()
         statistics = service.stop()
     port = statistics.port("web")
     assert port.ended == {"done": 1}
