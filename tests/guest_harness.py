@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class Message:
     data: bytes
     direction: int = FORWARD
     time_ns: int = SECOND_NS
+    kind: int = 0
+    flow: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,19 @@ def compile_appliance(name: str) -> wasmtime.Module:
     return wasmtime.Module(_ENGINE, build(ROOT / "appliances" / name / f"{name}.c"))
 
 
+Stream = Callable[[int, int, int, int, int, int], int]
+"""The call edgeos.stream: message, flow, out port, kind, address, length to what it answers."""
+
+
 class Guest:
     """One instance of a guest, started with a configuration. Raises GuestRefusedError when its init fails."""
 
-    def __init__(self, module: wasmtime.Module, config: bytes = b"") -> None:
+    def __init__(self, module: wasmtime.Module, config: bytes = b"", stream: Stream = lambda *_: -1) -> None:
         self._store = wasmtime.Store(_ENGINE)
         linker = wasmtime.Linker(_ENGINE)
-        i32 = wasmtime.ValType.i32
+        i32, i64 = wasmtime.ValType.i32, wasmtime.ValType.i64
         linker.define_func("edgeos", "emit", wasmtime.FuncType([i32()] * 4, [i32()]), lambda *_: -1)
+        linker.define_func("edgeos", "stream", wasmtime.FuncType([i32(), i64(), *[i32()] * 4], [i32()]), stream)
         exports = linker.instantiate(self._store, module).exports(self._store)
         self._exports = exports
         memory = exports["memory"]
@@ -106,7 +113,8 @@ class Guest:
         for slot, message in enumerate(messages):
             address = self._data + slot * self._stride
             port = 0 if message.direction == FORWARD else 1
-            entry = (address, len(message.data), self.slot_size, 0, port, message.direction, 0, 0, message.time_ns)
+            fields = (message.kind, port, message.direction, 0, message.flow, message.time_ns)
+            entry = (address, len(message.data), self.slot_size, *fields)
             self.write(address, message.data)
             self.write(self._messages + slot * _MESSAGE.size, _MESSAGE.pack(*entry))
 
