@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeos.findings import printable
+from edgeos.settings import LISTENER_KINDS
 from edgeos.units import NANOSECONDS, approximate_duration
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def live_table(statistics: NodeStatistics, previous: NodeStatistics | None = Non
     for chain in statistics.chains:
         rate = (chain.received - before.get(chain.name, 0)) / seconds if seconds > 0 else 0
         _add(table, chain.name, f"{rate:,.0f}", *_chain_cells(chain))
-    return Group(table, *_tables_of_counts(statistics), *_problems(statistics))
+    listeners = [table for table in (_listeners(statistics),) if table.row_count]
+    return Group(table, *listeners, *_tables_of_counts(statistics), *_problems(statistics))
 
 
 def summary(statistics: NodeStatistics) -> RenderableType:
@@ -60,7 +62,7 @@ def summary(statistics: NodeStatistics) -> RenderableType:
     for chain in statistics.chains:
         _add(chains, chain.name, *_chain_cells(chain))
     parts: list[RenderableType] = [chains, *_tables_of_counts(statistics)]
-    parts.extend([_stages(statistics), _ports(statistics), _balance(statistics), *_problems(statistics)])
+    parts.extend([_stages(statistics), _ports(statistics), _listeners(statistics), _balance(statistics), *_problems(statistics)])
     return Group(*(part for part in parts if not isinstance(part, Table) or part.row_count))
 
 
@@ -118,6 +120,20 @@ def _ports(statistics: NodeStatistics) -> Table:
     return table
 
 
+def _listeners(statistics: NodeStatistics) -> Table:
+    """Who came to each listener, and what became of them."""
+    table = _table("listener", "connections", "accepted", "received", "sent", "refused", "ended", left=1)
+    for port in statistics.ports:
+        if port.kind in LISTENER_KINDS:
+            numbers = (port.connections, port.accepted, port.received_bytes, port.sent_bytes)
+            _add(table, port.name, *map(_count, numbers), _reasons(port.refused), _reasons(port.ended))
+    return table
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return "  ".join(f"{reason} {_count(number)}" for reason, number in counts.items()) or "-"
+
+
 def _balance(statistics: NodeStatistics) -> Text:
     """The conservation law with this node's numbers."""
     emitted = sum(chain.emitted for chain in statistics.chains)
@@ -137,7 +153,7 @@ def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
     """A table whose first `left` columns hold words and the others numbers."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for index, column in enumerate(columns):
-        words = index < left or column == "counters"
+        words = index < left or column in ("counters", "refused", "ended")
         table.add_column(column, justify="left" if words else "right", overflow="fold")
     return table
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edgeos.bench import output, processes, startup, veth
+from edgeos.bench import listen, output, processes, startup, veth
 from edgeos.bench.cli import bench_app
 from edgeos.bench.machine import this_machine
 from edgeos.bench.memory import per_unit
@@ -227,6 +227,16 @@ def test_quick_memory_says_all(prefix: list[str], home: Path):
         figures = found["results"]["fwp"][mode]
         assert figures["idle"]["rss"] > 0
         assert figures["active_burst"]["rss"] > figures["active"]["rss"] / 2
+
+
+def test_quick_listen_says_all(home: Path):
+    found = quick_run("listen", [], home)
+    assert {"vs_process_per_connection_1000", "vs_uvloop_1000"} <= set(found["ratios"])
+    rows = found["results"]["loads"]
+    assert {(row["subject"], row["connections"]) for row in rows} >= {
+        (subject, connections) for subject in (listen.FWPS, listen.THREADS) for connections in (1, 100, 1000)
+    }
+    assert all(row["messages_per_second"] > 0 and 0 < row["p50_ns"] <= row["p99_ns"] for row in rows)
 
 
 @pytest.mark.privileged

@@ -51,6 +51,14 @@ def memory(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick 
     _bench(run, json_file, plot_file, quick)
 
 
+@bench_app.command(epilog="Example:  [bold]edgeos bench listen --json listen.json --plot listen.png[/]")
+def listen(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """Echo over TCP with an FWP per connection, beside processes, threads and uvloop."""
+    from edgeos.bench.listen import run  # noqa: PLC0415
+
+    _bench(run, json_file, plot_file, quick)
+
+
 def _bench(run: Callable[[bool], Result], json_file: str | None, plot_file: Path | None, quick: bool) -> None:
     output = Output(json_file=json_file, plot_file=plot_file)
     output.check()

@@ -89,6 +89,26 @@ def _memory(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _listen(results: Mapping[str, Any]) -> Figure:
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for position, (key, label) in enumerate(
+        (("messages_per_second", "messages a second"), ("p99_ns", "99th percentile of a message's time, ns")), start=1
+    ):
+        axes = figure.add_subplot(1, 2, position)
+        for subject in dict.fromkeys(row["subject"] for row in results["loads"]):
+            rows = [row for row in results["loads"] if row["subject"] == subject]
+            width = 2.5 if subject.startswith("FWP") else 1.0
+            connections = [row["connections"] for row in rows]
+            axes.plot(connections, [row[key] for row in rows], marker="o", label=subject, linewidth=width)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("connections")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=7)
+    return figure
+
+
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -98,4 +118,9 @@ def _colours(bars: Mapping[str, Any]) -> list[str]:
     return ["tab:blue" if name.startswith("FWP") else "0.7" for name in bars]
 
 
-_DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {"startup": _startup, "chain": _chain, "memory": _memory}
+_DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
+    "startup": _startup,
+    "chain": _chain,
+    "memory": _memory,
+    "listen": _listen,
+}

@@ -1,0 +1,146 @@
+/* echo_load: keeps one message in flight on each of many connections to an echo service.
+ *
+ *     echo_load PORT CONNECTIONS BYTES WARM_UP_MS MILLISECONDS
+ *
+ * All connections are made before the first message. Each message is checked byte by byte when it is back. Prints: messages,
+ * elapsed ns, median and 99th percentile of the time a message took (ns), and the share of one core that this program used.
+ * Status 1, saying why, when the service refuses, ends or spoils a connection, or none answers for ten seconds.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BYTES_MAX = 4096, EVENTS = 512, SAMPLES_MAX = 4 << 20, PATIENCE_MS = 10000 };
+
+struct connection {
+    int fd;
+    uint32_t received;
+    uint32_t number; /* of the message in flight, which every byte of it depends on */
+    uint64_t sent_ns;
+};
+
+static uint32_t bytes;
+static uint32_t *samples;
+static uint64_t messages;
+
+static void fail(const char *what) {
+    fprintf(stderr, "%s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static double cpu_s(void) {
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+}
+
+static uint8_t byte_of(const struct connection *c, uint32_t at) { return (uint8_t)(c->number * 31 + (uint32_t)c->fd * 7 + at); }
+
+static void send_next(struct connection *c) {
+    uint8_t message[BYTES_MAX];
+    c->number++;
+    c->received = 0;
+    for (uint32_t i = 0; i < bytes; i++) message[i] = byte_of(c, i);
+    c->sent_ns = now_ns();
+    if (send(c->fd, message, bytes, MSG_NOSIGNAL) != (ssize_t)bytes) fail("the service does not take a message");
+}
+
+/* Reads what has come; true when the message is whole. */
+static int read_back(struct connection *c) {
+    uint8_t message[BYTES_MAX];
+    const ssize_t got = recv(c->fd, message, bytes - c->received, MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) return 0;
+    if (got <= 0) fail("the service has ended a connection");
+    for (uint32_t i = 0; i < (uint32_t)got; i++) {
+        if (message[i] == byte_of(c, c->received + i)) continue;
+        fprintf(stderr, "the service has spoilt a message\n");
+        exit(1);
+    }
+    c->received += (uint32_t)got;
+    return c->received == bytes;
+}
+
+static void drive(int queue, uint64_t until_ns, int measured) {
+    struct epoll_event events[EVENTS];
+    while (now_ns() < until_ns) {
+        const int ready = epoll_wait(queue, events, EVENTS, PATIENCE_MS);
+        if (ready == 0) {
+            fprintf(stderr, "no connection has answered for ten seconds\n");
+            exit(1);
+        }
+        for (int i = 0; i < ready; i++) {
+            struct connection *c = events[i].data.ptr;
+            if (!read_back(c)) continue;
+            if (measured) {
+                const uint64_t took = now_ns() - c->sent_ns;
+                if (messages < SAMPLES_MAX) samples[messages] = took > UINT32_MAX ? UINT32_MAX : (uint32_t)took;
+                messages++;
+            }
+            send_next(c);
+        }
+    }
+}
+
+static int by_value(const void *a, const void *b) {
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 6) return 2;
+    const int count = atoi(argv[2]);
+    bytes = (uint32_t)atoi(argv[3]);
+    if (count < 1 || bytes < 1 || bytes > BYTES_MAX) return 2;
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    struct connection *all = calloc((size_t)count, sizeof *all);
+    samples = malloc(SAMPLES_MAX * sizeof *samples);
+    if (all == NULL || samples == NULL) fail("no memory");
+    const int queue = epoll_create1(0);
+    const struct sockaddr_in to = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)atoi(argv[1])),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    for (int i = 0; i < count; i++) {
+        const int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+        if (fd < 0) fail("cannot make a socket");
+        if (connect(fd, (const struct sockaddr *)&to, sizeof to) != 0) fail("cannot connect");
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        all[i].fd = fd;
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
+        if (epoll_ctl(queue, EPOLL_CTL_ADD, fd, &event) != 0) fail("epoll_ctl");
+    }
+    for (int i = 0; i < count; i++) send_next(&all[i]);
+    drive(queue, now_ns() + (uint64_t)atoll(argv[4]) * 1000000u, 0);
+    const uint64_t begin_ns = now_ns();
+    const double cpu_before = cpu_s();
+    drive(queue, begin_ns + (uint64_t)atoll(argv[5]) * 1000000u, 1);
+    const uint64_t elapsed_ns = now_ns() - begin_ns;
+    const double busy = (cpu_s() - cpu_before) / (1e-9 * (double)elapsed_ns);
+    if (messages == 0) {
+        fprintf(stderr, "no message came back in time\n");
+        return 1;
+    }
+    const uint64_t kept = messages < SAMPLES_MAX ? messages : SAMPLES_MAX;
+    qsort(samples, kept, sizeof *samples, by_value);
+    printf("%llu %llu %u %u %.3f\n", (unsigned long long)messages, (unsigned long long)elapsed_ns, samples[kept / 2],
+           samples[kept - 1 - kept / 100], busy);
+    return 0;
+}
