@@ -30,8 +30,8 @@ Delivery Streams::deliver(ChainInstance& instance, const Destination& to, uint8_
   if (kind == MessageKind::packet) return Delivery::refused;
   Connection* c = index_.find(instance.number, flow);
   const bool ours = c != nullptr && c->state != ConnectionState::gone &&
-                    (to.kind == Destination::Kind::upstream ? c->upstream != 0 && c->stage == stage
-                                                            : c->upstream == 0 && c->service->port == to.index);
+                    // Of several listeners that lead to one stage, a client's answer goes to its own.
+                    (to.kind == Destination::Kind::upstream ? c->upstream != 0 && c->stage == stage : c->upstream == 0);
   switch (kind) {
     case MessageKind::data:
     case MessageKind::datagram:

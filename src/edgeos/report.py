@@ -62,7 +62,9 @@ def summary(statistics: NodeStatistics) -> RenderableType:
     for chain in statistics.chains:
         _add(chains, chain.name, *_chain_cells(chain))
     parts: list[RenderableType] = [chains, *_tables_of_counts(statistics)]
-    parts.extend([_stages(statistics), _ports(statistics), _listeners(statistics), _balance(statistics), *_problems(statistics)])
+    parts.extend(
+        [_stages(statistics), _ports(statistics), _listeners(statistics), _balance(statistics), *_problems(statistics)]
+    )
     return Group(*(part for part in parts if not isinstance(part, Table) or part.row_count))
 
 
