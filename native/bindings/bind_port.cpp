@@ -1,9 +1,11 @@
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include "../ports/afpacket_port.hpp"
+#include "../ports/afxdp_port.hpp"
 #include "../ports/listener.hpp"
 #include "../ports/memory_port.hpp"
 #include "../ports/pcap_port.hpp"
@@ -44,7 +46,8 @@ ListenerKind listener_kind(const std::string& kind) {
 
 void bind_port(nb::module_& m) {
   nb::class_<Port>(m, "Port", "An open port: a capture file, a network device or memory. Nodes take it with add_port.")
-      .def_prop_ro("name", &Port::name);
+      .def_prop_ro("name", &Port::name)
+      .def_prop_ro("mode", &Port::mode);
 
   nb::class_<MemoryPort, Port>(m, "MemoryPort")
       .def("__init__",
@@ -66,7 +69,7 @@ void bind_port(nb::module_& m) {
   nb::class_<TapPort, Port>(m, "TapPort")
       .def(nb::init<std::string, const std::string&, bool>(), "name"_a, "device"_a, "offload"_a = true);
   nb::class_<AfPacketPort, Port>(m, "AfPacketPort")
-      .def(nb::init<std::string, const std::string&>(), "name"_a, "device"_a);
+      .def(nb::init<std::string, const std::string&, const std::string&>(), "name"_a, "device"_a, "mode"_a = "");
   nb::class_<Listener, Port>(m, "Listener")
       .def_prop_ro("kind", [](const Listener& self) {
         return self.is_udp() ? "udp" : self.settings().kind == ListenerKind::tcp ? "tcp" : "unix";
@@ -86,6 +89,27 @@ void bind_port(nb::module_& m) {
         "max_per_client"_a = 1000, "accept_rate"_a = 0, "open_timeout_ns"_a = 0, "idle_timeout_ns"_a = 0,
         "proxy_protocol"_a = false, "reuse_port"_a = false, "steer_workers"_a = 0, "mode"_a = 0660,
         "output_limit"_a = 256 * 1024);
+
+  nb::class_<Umem>(m, "Umem", "Packet memory that the AF_XDP ports of a node share.")
+      .def(nb::init<const std::vector<std::pair<std::string, int>>&>(), "devices"_a)
+      .def_prop_ro("frames", &Umem::frames)
+      .def_prop_ro("free_frames", &Umem::free_frames)
+      .def_prop_ro("frame_bytes", &Umem::frame_bytes);
+  nb::class_<AfXdpPort, Port>(m, "AfXdpPort")
+      .def(nb::init<std::string, const std::string&, std::shared_ptr<Umem>, int, const std::vector<Rule>&>(), "name"_a,
+           "device"_a, "umem"_a, "queue"_a = AfXdpPort::kAllQueues, "take"_a = std::vector<Rule>{})
+      .def("frames", [](const AfXdpPort& self) {
+        nb::list all;
+        for (const XdpFrameCounts& f : self.frames())
+          all.append(nb::make_tuple(f.taken, f.filled, f.held, f.free_to_send, f.sending));
+        return all;
+      });
+  m.def("xdp_program",
+        [](const std::vector<Rule>& take) {
+          const std::vector<bpf_insn> program = make_xdp_program(take, -1);
+          return nb::bytes(program.data(), program.size() * sizeof(bpf_insn));
+        },
+        "take"_a);
 }
 
 }  // namespace edgeos

@@ -132,6 +132,7 @@ nb::dict port_dict(const PortSnapshot& s) {
   d["send_dropped"] = s.counters.send_dropped;
   d["receive_overrun"] = s.counters.receive_overrun;
   d["queued"] = s.queued;
+  d["mode"] = s.mode;
   d["problem"] = s.problem;
   if (s.connections) {
     d["connections"] = s.connections->connections;

@@ -320,7 +320,7 @@ Snapshot Worker::snapshot(bool with_guest_counters) {
     for (const auto& chain : chains_) s.chains.push_back(chain_snapshot(*chain, with_guest_counters));
     if (gone_.activations > 0) s.chains.push_back(ChainSnapshot{"(gone)", gone_, true, 0, 0, 0, 0, {}});
     for (Port* p : ports_) {
-      s.ports.push_back({p->name(), p->counters(), p->queued(), p->problem(), std::nullopt});
+      s.ports.push_back({p->name(), p->counters(), p->queued(), p->mode(), p->problem(), std::nullopt});
       if (const Listener* listener = p->as_listener()) s.ports.back().connections = listener->connections;
     }
     if (dispatcher_ == nullptr) return;

@@ -57,6 +57,7 @@ struct PortSnapshot {
   std::string name;
   PortCounters counters;
   uint64_t queued = 0;
+  std::string mode;
   std::string problem;
   std::optional<ConnectionCounters> connections;  // of a listener
 };

@@ -2,8 +2,6 @@
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
-#include <net/if_arp.h>
-#include <sys/ioctl.h>
 
 #include <cstring>
 
@@ -38,25 +36,13 @@ void enlarge(int fd, int forced, int polite, int bytes) {
     setsockopt(fd, SOL_SOCKET, polite, &bytes, sizeof bytes);
 }
 
-int find_interface(int fd, const std::string& device, ifreq request) {
-  const char* fix = "`ip link` lists the interfaces of this network namespace";
-  if (ioctl(fd, SIOCGIFFLAGS, &request) < 0) throw_errno(device, "cannot find the interface", fix);
-  if ((request.ifr_flags & IFF_UP) == 0)
-    throw std::runtime_error(device + ": the interface is down (bring it up with `ip link set " + device + " up`)");
-  if (ioctl(fd, SIOCGIFHWADDR, &request) < 0) throw_errno(device, "cannot read the link type", fix);
-  const unsigned link = request.ifr_hwaddr.sa_family;
-  if (link != ARPHRD_ETHER && link != ARPHRD_LOOPBACK)
-    throw std::runtime_error(device + ": link type " + std::to_string(link) + " (choose an Ethernet interface)");
-  if (ioctl(fd, SIOCGIFINDEX, &request) < 0) throw_errno(device, "cannot read the interface's index", fix);
-  return request.ifr_ifindex;
-}
-
 }  // namespace
 
-AfPacketPort::AfPacketPort(std::string name, const std::string& device)
+AfPacketPort::AfPacketPort(std::string name, const std::string& device, const std::string& mode)
     : DevicePort(std::move(name), device, open_socket(device)),
       send_bytes_(std::make_unique_for_overwrite<uint8_t[]>(kSendBytesMax)) {
-  const int fd = fd_.get(), index = find_interface(fd, device, interface_request());
+  mode_ = mode;
+  const int fd = fd_.get(), index = find_interface(device).index;
   set_option(fd, device, PACKET_IGNORE_OUTGOING, 1, "cannot ignore outgoing packets", "needs Linux 4.20 or later");
   set_option(fd, device, PACKET_VNET_HDR, 1, "cannot ask for virtio headers", "needs Linux 2.6.33 or later");
   set_option(fd, device, PACKET_AUXDATA, 1, "cannot ask for VLAN tags", "needs Linux 2.6.21 or later");

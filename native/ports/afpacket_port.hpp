@@ -19,7 +19,8 @@ namespace edgeos {
 
 class AfPacketPort final : public DevicePort {
  public:
-  AfPacketPort(std::string name, const std::string& device);
+  // `mode`: why this port is used, if another was asked for.
+  AfPacketPort(std::string name, const std::string& device, const std::string& mode = {});
 
   bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
   void flush() override;

@@ -10,7 +10,7 @@
 namespace edgeos {
 namespace {
 
-constexpr uint8_t kTcp = 6, kUdp = 17, kHopByHop = 0, kRouting = 43, kDestination = 60;
+constexpr uint8_t kTcp = 6, kUdp = 17, kHopByHop = 0, kRouting = 43, kFragment = 44, kDestination = 60;
 constexpr uint8_t kFin = 0x01, kPsh = 0x08, kCwr = 0x80;
 constexpr uint32_t kVlanTagsMax = 2;
 // Headers are repeated in each segment; more than this is no honest super-frame, and would multiply its bytes.
@@ -28,7 +28,66 @@ void store32(uint8_t* p, uint32_t value) {
 }
 bool is_vlan(uint16_t ether_type) { return ether_type == 0x8100 || ether_type == 0x88a8 || ether_type == 0x9100; }
 
+bool find_ipv4(const uint8_t* frame, uint32_t len, FrameLayers& layers) {
+  const uint8_t* ip = frame + layers.ip;
+  if (len < layers.ip + 20 || ip[0] >> 4 != 4) return false;
+  const uint32_t header = (ip[0] & 15) * 4u, total = load16(ip + 2);
+  const bool fragment = (load16(ip + 6) & 0x3fff) != 0;
+  if (header < 20 || fragment || total < header || total > len - layers.ip) return false;
+  layers.ipv6 = false;
+  layers.protocol = ip[9];
+  layers.l4 = layers.ip + header;
+  layers.end = layers.ip + total;
+  return true;
+}
+
+bool find_ipv6(const uint8_t* frame, uint32_t len, FrameLayers& layers) {
+  const uint8_t* ip = frame + layers.ip;
+  if (len < layers.ip + 40 || ip[0] >> 4 != 6 || load16(ip + 4) > len - layers.ip - 40) return false;
+  layers.ipv6 = true;
+  layers.protocol = ip[6];
+  layers.l4 = layers.ip + 40;
+  layers.end = layers.l4 + load16(ip + 4);
+  while (layers.protocol == kHopByHop || layers.protocol == kRouting || layers.protocol == kDestination) {
+    const uint8_t* extension = frame + layers.l4;
+    if (layers.end < layers.l4 + 8) return false;
+    if (layers.protocol == kRouting && extension[3] != 0) return false;  // the checksum is for an address further on
+    layers.protocol = extension[0];
+    layers.l4 += (extension[1] + 1u) * 8;
+  }
+  return layers.protocol != kFragment && layers.l4 <= layers.end;
+}
+
+uint64_t pseudo_sum(const uint8_t* frame, const FrameLayers& layers, uint32_t l4_len) {
+  const uint8_t* ip = frame + layers.ip;
+  return checksum_pseudo_header(ip + (layers.ipv6 ? 8 : 12), layers.ipv6 ? 32 : 8, layers.protocol, l4_len);
+}
+
 }  // namespace
+
+bool find_layers(const uint8_t* frame, uint32_t len, FrameLayers& layers) {
+  uint32_t type = 12;
+  if (len < type + 2) return false;
+  for (uint32_t tags = 0; tags < kVlanTagsMax && is_vlan(load16(frame + type)); tags++) {
+    type += 4;
+    if (len < type + 2) return false;
+  }
+  layers.ip = type + 2;
+  if (load16(frame + type) == 0x0800) return find_ipv4(frame, len, layers);
+  return load16(frame + type) == 0x86dd && find_ipv6(frame, len, layers);
+}
+
+void complete_checksum(uint8_t* frame, uint32_t len) {
+  FrameLayers layers;
+  if (!find_layers(frame, len, layers) || (layers.protocol != kTcp && layers.protocol != kUdp)) return;
+  const uint32_t l4_len = layers.end - layers.l4, field = layers.protocol == kTcp ? 16 : 6;
+  if (l4_len < (layers.protocol == kTcp ? 20u : 8u)) return;
+  uint8_t* l4 = frame + layers.l4;
+  uint16_t found;
+  std::memcpy(&found, l4 + field, sizeof found);
+  // The field holds the pseudo header's sum, which so enters the total.
+  if (found == checksum_fold(pseudo_sum(frame, layers, l4_len))) checksum_store_l4(l4 + field, checksum_add(0, l4, l4_len));
+}
 
 bool finish_checksum(const VnetHeader& vnet, uint8_t* frame, uint32_t len) {
   const uint32_t field = uint32_t{vnet.csum_start} + vnet.csum_offset;
@@ -43,60 +102,20 @@ bool Segmenter::begin(const VnetHeader& vnet, const uint8_t* frame, uint32_t len
   len_ = at_ = len;
   gso_size_ = vnet.gso_size;
   segments_ = 0;
-  if (gso_size_ == 0 || !locate_headers()) return false;
+  if (gso_size_ == 0 || !find_layers(frame, len, layers_) || layers_.end != len) return false;
   const uint8_t kind = vnet.gso_type & static_cast<uint8_t>(~VnetHeader::kGsoEcn);
   if (kind == VnetHeader::kGsoUdpL4) {
-    if (protocol_ != kUdp) return false;
-    payload_ = l4_ + 8;
+    if (layers_.protocol != kUdp) return false;
+    payload_ = layers_.l4 + 8;
   } else {
-    const uint8_t expected = ipv6_ ? VnetHeader::kGsoTcp6 : VnetHeader::kGsoTcp4;
-    if (protocol_ != kTcp || kind != expected || l4_ + 20 > len) return false;
-    const uint32_t header = (frame[l4_ + 12] >> 4) * 4u;
+    const uint8_t expected = layers_.ipv6 ? VnetHeader::kGsoTcp6 : VnetHeader::kGsoTcp4;
+    if (layers_.protocol != kTcp || kind != expected || layers_.l4 + 20 > len) return false;
+    const uint32_t header = (frame[layers_.l4 + 12] >> 4) * 4u;
     if (header < 20) return false;
-    payload_ = l4_ + header;
+    payload_ = layers_.l4 + header;
   }
   if (payload_ >= len || payload_ > kHeaderBytesMax) return false;
   at_ = payload_;
-  return true;
-}
-
-bool Segmenter::locate_headers() {
-  uint32_t type = 12;
-  if (len_ < type + 2) return false;
-  for (uint32_t tags = 0; tags < kVlanTagsMax && is_vlan(load16(frame_ + type)); tags++) {
-    type += 4;
-    if (len_ < type + 2) return false;
-  }
-  ip_ = type + 2;
-  if (load16(frame_ + type) == 0x0800) return locate_ipv4();
-  return load16(frame_ + type) == 0x86dd && locate_ipv6();
-}
-
-bool Segmenter::locate_ipv4() {
-  const uint8_t* ip = frame_ + ip_;
-  if (len_ < ip_ + 20 || ip[0] >> 4 != 4) return false;
-  const uint32_t header = (ip[0] & 15) * 4u;
-  const bool fragment = (load16(ip + 6) & 0x3fff) != 0;
-  if (header < 20 || fragment || load16(ip + 2) != len_ - ip_) return false;
-  ipv6_ = false;
-  protocol_ = ip[9];
-  l4_ = ip_ + header;
-  return true;
-}
-
-bool Segmenter::locate_ipv6() {
-  const uint8_t* ip = frame_ + ip_;
-  if (len_ < ip_ + 40 || ip[0] >> 4 != 6 || load16(ip + 4) != len_ - ip_ - 40) return false;
-  ipv6_ = true;
-  protocol_ = ip[6];
-  l4_ = ip_ + 40;
-  while (protocol_ == kHopByHop || protocol_ == kRouting || protocol_ == kDestination) {
-    const uint8_t* extension = frame_ + l4_;
-    if (len_ < l4_ + 8) return false;
-    if (protocol_ == kRouting && extension[3] != 0) return false;  // the checksum is for an address further on
-    protocol_ = extension[0];
-    l4_ += (extension[1] + 1u) * 8;
-  }
   return true;
 }
 
@@ -108,27 +127,27 @@ void Segmenter::write_next(uint8_t* out) {
   std::memcpy(out, frame_, payload_);
   std::memcpy(out + payload_, frame_ + at_, piece);
 
-  uint8_t* ip = out + ip_;
-  uint8_t* l4 = out + l4_;
-  if (ipv6_) {
-    store16(ip + 4, len - ip_ - 40);
+  uint8_t* ip = out + layers_.ip;
+  uint8_t* l4 = out + layers_.l4;
+  if (layers_.ipv6) {
+    store16(ip + 4, len - layers_.ip - 40);
   } else {
-    store16(ip + 2, len - ip_);
+    store16(ip + 2, len - layers_.ip);
     store16(ip + 4, load16(ip + 4) + uint32_t{segments_});
     store16(ip + 10, 0);
-    checksum_store(ip + 10, checksum_add(0, ip, l4_ - ip_));
+    checksum_store(ip + 10, checksum_add(0, ip, layers_.l4 - layers_.ip));
   }
-  uint8_t* checksum = l4 + (protocol_ == kTcp ? 16 : 6);
-  if (protocol_ == kTcp) {
+  uint8_t* checksum = l4 + (layers_.protocol == kTcp ? 16 : 6);
+  if (layers_.protocol == kTcp) {
     store32(l4 + 4, load32(l4 + 4) + (at_ - payload_));
     if (!first) l4[13] &= static_cast<uint8_t>(~kCwr);
     if (!last) l4[13] &= static_cast<uint8_t>(~(kFin | kPsh));
   } else {
-    store16(l4 + 4, len - l4_);
+    store16(l4 + 4, len - layers_.l4);
   }
   store16(checksum, 0);
-  const uint64_t pseudo = checksum_pseudo_header(ip + (ipv6_ ? 8 : 12), ipv6_ ? 32 : 8, protocol_, len - l4_);
-  checksum_store_l4(checksum, checksum_add(pseudo, l4, len - l4_));
+  const uint64_t pseudo = pseudo_sum(out, layers_, len - layers_.l4);
+  checksum_store_l4(checksum, checksum_add(pseudo, l4, len - layers_.l4));
   at_ += piece;
   segments_++;
 }

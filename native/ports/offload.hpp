@@ -27,6 +27,20 @@ static_assert(sizeof(VnetHeader) == 10);
 // Finishes a partial checksum in place; false and untouched when the header points outside the frame.
 bool finish_checksum(const VnetHeader& vnet, uint8_t* frame, uint32_t len);
 
+// Where the layers of an IP packet lie in its frame, offsets from its first byte.
+struct FrameLayers {
+  uint32_t ip = 0, l4 = 0, end = 0;  // end: of the IP packet; a frame may be padded
+  uint8_t protocol = 0;
+  bool ipv6 = false;
+};
+
+// False for what is not IP, for fragments, and when lengths contradict each other.
+bool find_layers(const uint8_t* frame, uint32_t len, FrameLayers& layers);
+
+// Finishes a partial TCP or UDP checksum in place, without a header that tells of it: it is one when the field holds the
+// pseudo header's sum. Of a packet whose right checksum happens to be that sum this changes nothing.
+void complete_checksum(uint8_t* frame, uint32_t len);
+
 // Cuts one super-frame into segments. It keeps a view of the frame until done().
 class Segmenter {
  public:
@@ -38,16 +52,11 @@ class Segmenter {
   void write_next(uint8_t* out);  // writes next_len() bytes
 
  private:
-  bool locate_headers();
-  bool locate_ipv4();
-  bool locate_ipv6();
-
   const uint8_t* frame_ = nullptr;
   uint32_t len_ = 0, at_ = 0, gso_size_ = 0;  // at_: first payload byte that no segment carries yet
-  uint32_t ip_ = 0, l4_ = 0, payload_ = 0;    // offsets into the frame
-  uint16_t segments_ = 0;                     // cut so far
-  uint8_t protocol_ = 0;
-  bool ipv6_ = false;
+  FrameLayers layers_;
+  uint32_t payload_ = 0;   // offset into the frame
+  uint16_t segments_ = 0;  // cut so far
 };
 
 // The frames of one receive call to the device, and the packets made from them.

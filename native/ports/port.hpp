@@ -1,7 +1,7 @@
 // The port contract: where messages enter and leave a node.
 //
-// Owner: the worker; every call comes from its data-plane thread, but counters() and problem(), which are called on that
-// thread too, between iterations. A port never throws after it has been opened: what goes wrong is counted, and said by
+// Owner: the worker; every call comes from its data-plane thread, but counters(), problem() and
+// mode(), which are called on that thread too, between iterations. A port never throws after it has been opened: what goes wrong is counted, and said by
 // problem().
 #pragma once
 
@@ -59,6 +59,9 @@ class Port {
 
   // What went wrong since the port was opened, for the user, such as "in.pcap: truncated after packet 17"; empty if nothing.
   virtual std::string problem() const { return {}; }
+
+  // How the device is used, for the user, such as "native, zero-copy, 4 queues"; empty if there is one way only.
+  virtual std::string mode() const { return {}; }
 
   // A listener, whose messages are not packets; else nullptr.
   virtual Listener* as_listener() { return nullptr; }

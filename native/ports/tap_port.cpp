@@ -37,7 +37,7 @@ void bring_up(const std::string& device, ifreq request) {
 
 TapPort::TapPort(std::string name, const std::string& device, bool offload)
     : DevicePort(std::move(name), device, open_tun(device)) {
-  ifreq request = interface_request();
+  ifreq request = interface_request(device);
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
   if (ioctl(fd_.get(), TUNSETIFF, &request) < 0) throw_errno(device, "cannot attach to the device", attach_fix(errno));
   const int header_bytes = sizeof(VnetHeader);

@@ -304,3 +304,53 @@ TEST(hostile_headers_and_frames_stay_within_bounds) {
     CHECK(!out.empty() && bytes >= super.frame.size());
   }
 }
+
+TEST(checksums_that_nobody_tells_of_are_completed) {
+  std::mt19937 random(21);
+  for (int round = 0; round < 4000; round++) {
+    const SuperFrame packet = make({.ipv6 = random() % 2 == 0,
+                                    .udp = random() % 2 == 0,
+                                    .vlan_tags = static_cast<uint32_t>(random() % 3),
+                                    .ip_extra = static_cast<uint32_t>(random() % 2 * 8),
+                                    .payload = static_cast<uint32_t>(random() % 1400)});
+    const bool ipv6 = packet.frame[packet.ip] >> 4 == 6;
+    const uint8_t protocol = packet.payload - packet.l4 == 8 ? 17 : 6;
+    const size_t field = packet.l4 + (protocol == 17 ? 6 : 16);
+    const uint32_t pseudo = slow_pseudo(packet.frame, packet.ip + (ipv6 ? 8 : 12), ipv6 ? 32 : 8, protocol, packet.l4);
+    Bytes partial = packet.frame;
+    for (size_t i = packet.payload; i < partial.size(); i++) partial[i] = static_cast<uint8_t>(random());
+    put(partial, field, 2, slow_sum({}, 0, pseudo));
+    Bytes padded = partial;
+    padded.resize(padded.size() + random() % 20, 0xee);  // as short frames are
+    complete_checksum(padded.data(), static_cast<uint32_t>(padded.size()));
+    const Bytes completed = range_of(padded, 0, partial.size());
+    CHECK_EQ(slow_sum(completed, packet.l4, pseudo), 0xffff);
+
+    Bytes again = completed;  // a right checksum stays, and so does a wrong one
+    complete_checksum(again.data(), static_cast<uint32_t>(again.size()));
+    CHECK(again == completed);
+    put(again, field, 2, big_endian(completed, field, 2) ^ 0x0101);
+    if (big_endian(again, field, 2) == slow_sum({}, 0, pseudo)) continue;
+    const Bytes wrong = again;
+    complete_checksum(again.data(), static_cast<uint32_t>(again.size()));
+    CHECK(again == wrong);
+  }
+}
+
+TEST(completing_a_checksum_stays_within_the_frame) {
+  std::mt19937 random(22);
+  for (int round = 0; round < 20000; round++) {
+    Bytes frame = make({.ipv6 = random() % 2 == 0,
+                        .udp = random() % 2 == 0,
+                        .ip_extra = static_cast<uint32_t>(random() % 3 * 8),
+                        .payload = static_cast<uint32_t>(random() % 64)}).frame;
+    for (auto i = random() % 6; i > 0; i--) frame[random() % frame.size()] = static_cast<uint8_t>(random());
+    frame.resize(random() % (frame.size() + 1));
+    frame.shrink_to_fit();  // so that the sanitizers see every byte behind it
+    const Bytes before = frame;
+    complete_checksum(frame.data(), static_cast<uint32_t>(frame.size()));
+    size_t changed = 0;
+    for (size_t i = 0; i < frame.size(); i++) changed += frame[i] != before[i];
+    CHECK(changed <= 2);
+  }
+}

@@ -85,12 +85,12 @@ def check_consistency(findings: Findings, manifest: Manifest, names: Names) -> N
 
 
 def missing_devices(manifest: Manifest) -> list[str]:
-    """A finding for each AF_PACKET port whose network device does not exist now; a TAP device is made when opened."""
+    """A finding for each port whose network device does not exist now; a TAP device is made when it is opened."""
     # Not from /sys/class/net, which shows the namespace in which it was mounted instead of the caller's.
     devices = sorted(name for _, name in socket.if_nameindex())
     findings = Findings(manifest.path)
     for port in manifest.ports:
-        if port.kind == "afpacket" and isinstance(port.device, str) and port.device not in devices:
+        if port.kind in ("afpacket", "afxdp") and isinstance(port.device, str) and port.device not in devices:
             found = f"{shown(port.device)}, which does not exist"
             problem = BadValueError(found, listed(devices), nearest(port.device, devices))
             findings.report(f"port.{quoted(port.name)}", "device", problem)

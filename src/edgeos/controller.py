@@ -20,6 +20,7 @@ from edgeos.errors import EdgeosError, GuestError, LimitError
 from edgeos.graph import ChainGraph, Destination, Entry, build_graph
 from edgeos.guest import WASMTIME_VERSION, load_guest
 from edgeos.manifest import check_settings
+from edgeos.native_rule import native_rule
 from edgeos.settings import ChainSettings, Manifest, RuleSettings, TemplateSettings
 
 _ISOLATION = {"shared": 0, "client": 1, "connection": 2, "flow": 2}
@@ -322,34 +323,13 @@ def _route(destination: Destination, direction: int, ports: Sequence[str]) -> tu
 
 
 def _native_rule(number: int, rule: _Rule, ports: Sequence[str]) -> _native.Rule:
-    match = rule.settings.match
-    fields: dict[str, Any] = {
-        "id": number,
-        "priority": rule.settings.priority,
-        "order": rule.order,
-        "action": rule.chain,
-        "isolation": rule.isolation,
-        "max_clients": rule.settings.max_clients,
-        "ip": match.ip,
-        "ip_version": match.ip_version,
-        "ethertype": match.ethertype,
-        "protocol": match.protocol,
-        "source": _prefix(match.src),
-        "destination": _prefix(match.dst),
-        "source_ports": match.src_ports,
-        "destination_ports": match.dst_ports,
-        "any_port": match.any_port,
-        "vlan": match.vlan,
-        "port": None if match.port is None else ports.index(match.port),
-    }
-    return _native.Rule(**fields)
-
-
-def _prefix(network: Any) -> tuple[bytes, int] | None:
-    """A prefix over 16 bytes; IPv4 as the kernel keeps it, ::ffff:a.b.c.d."""
-    if network is None:
-        return None
-    packed = network.network_address.packed
-    if network.version == 4:
-        return (bytes(10) + b"\xff\xff" + packed, 96 + network.prefixlen)
-    return (packed, network.prefixlen)
+    return native_rule(
+        rule.settings.match,
+        ports=ports,
+        id=number,
+        priority=rule.settings.priority,
+        order=rule.order,
+        action=rule.chain,
+        isolation=rule.isolation,
+        max_clients=rule.settings.max_clients,
+    )

@@ -17,6 +17,8 @@ CONFIG_BYTES_MAX = 16 * 2**20
 PATH_BYTES_MAX = 4095  # PATH_MAX of Linux, less the closing NUL
 DEVICE_BYTES_MAX = 15  # IFNAMSIZ of Linux, less the closing NUL
 LIST_MAX = 256
+TAKE_MAX = 32  # kTakeTermsMax of the kernel
+QUEUES_MAX = 1024
 
 
 class Kind:
@@ -282,6 +284,57 @@ class MatchText(Kind):
     def check(self, value: object) -> None:
         if not isinstance(value, Match):
             raise BadValueError(shown(value), "what parse_match returns")
+
+
+class MatchTexts(Kind):
+    """Matches of single packets, any of which may hold: one text or a list."""
+
+    allowed = f'a match such as "udp dst port 53", or a list of up to {TAKE_MAX}'
+
+    def read(self, raw: object, folder: Path) -> object:
+        texts = raw if isinstance(raw, list) else [raw]
+        if not texts:
+            raise BadValueError(shown(raw), self.allowed)
+        matches = tuple(self._match(text) for text in texts)
+        self.check(matches)
+        return matches
+
+    def _match(self, text: object) -> Match:
+        if not isinstance(text, str):
+            raise BadValueError(shown(text), self.allowed)
+        return parse_match(text)
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, tuple) or not all(isinstance(match, Match) for match in value):
+            raise BadValueError(shown(value), "a tuple of what parse_match returns")
+        if len(value) > TAKE_MAX:
+            raise BadValueError(f"{len(value)} matches", self.allowed)
+        for match in value:
+            if match.port is not None:
+                raise BadValueError(f'"from {match.port}"', "no from: the packets are those of this port")
+
+
+class Queues(Kind):
+    """The number of a device's queue, or "all", which records hold as None."""
+
+    allowed = f'"all", or the number of a queue: 0 to {QUEUES_MAX - 1}'
+
+    def read(self, raw: object, folder: Path) -> object:
+        if raw == "all":
+            return None
+        self._check_number(raw)
+        return raw
+
+    def check(self, value: object) -> None:
+        if value is not None:
+            self._check_number(value)
+
+    def show(self, value: object) -> str:
+        return '"all"' if value is None else shown(value)
+
+    def _check_number(self, value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < QUEUES_MAX:
+            raise BadValueError(shown(value), self.allowed)
 
 
 class InputFile(Kind):

@@ -24,7 +24,7 @@ from edgeos.errors import EdgeosError, LimitError
 from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
 from edgeos.manifest import check_settings
 from edgeos.match import Match, parse_match
-from edgeos.port import Port, open_native_port, open_port_settings, port_kind, split_endpoint
+from edgeos.port import Port, open_native_port, open_port_settings, packet_memory, port_kind, split_endpoint
 from edgeos.settings import (
     ChainSettings,
     Manifest,
@@ -387,9 +387,10 @@ class Node:
             worker.add_upstream(*split_endpoint(upstream.address))
         controller = Controller(worker, engine, [port.name for port in manifest.ports], self._progress)
         controller.apply(manifest, self._rules, self._guests)
+        memory = packet_memory([port for port in manifest.ports if port.name not in self._native_ports])
         for port in manifest.ports:
             if port.name not in self._native_ports:
-                self._native_ports[port.name] = open_native_port(port)
+                self._native_ports[port.name] = open_native_port(port, memory)
             worker.add_port(self._native_ports[port.name])
         return worker, controller
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from edgeos import _native
 from edgeos.endpoint import is_path, parse_ip_endpoint
 from edgeos.errors import PortError
+from edgeos.native_rule import native_rule
 from edgeos.settings import PortSettings
 
 Port = _native.Port
@@ -16,8 +17,11 @@ _KINDS: dict[type[Port], str] = {
     _native.PcapPort: "pcap",
     _native.TapPort: "tap",
     _native.AfPacketPort: "afpacket",
+    _native.AfXdpPort: "afxdp",
     _native.MemoryPort: "memory",
 }
+
+_ALL_QUEUES = -1
 
 
 def port_kind(port: Port) -> str:
@@ -32,8 +36,17 @@ def open_port_settings(port: Port) -> PortSettings:
     return PortSettings(name=port.name, kind="memory")
 
 
-def open_native_port(port: PortSettings) -> Port:
-    """Opens the file or device. Raises PortError that names the port."""
+def packet_memory(ports: Sequence[PortSettings]) -> _native.Umem | None:
+    """Memory for those of the ports that are AF_XDP's, to share; None where they had better have their own."""
+    devices = [_queues_of(port) for port in ports if port.kind == "afxdp"]
+    try:
+        return _native.Umem(devices) if len(devices) > 1 else None
+    except (RuntimeError, OSError):
+        return None  # opening them one by one tells which is at fault
+
+
+def open_native_port(port: PortSettings, memory: _native.Umem | None = None) -> Port:
+    """Opens the file or device. Raises PortError that names the port. `memory` is for the AF_XDP ports of one node."""
     try:
         if port.kind == "pcap":
             return _native.PcapPort(port.name, str(port.read or ""), str(port.write or ""))
@@ -41,11 +54,36 @@ def open_native_port(port: PortSettings) -> Port:
             return _native.TapPort(port.name, port.device or "")
         if port.kind == "afpacket":
             return _native.AfPacketPort(port.name, port.device or "")
+        if port.kind == "afxdp":
+            return _open_afxdp(port, memory)
         if port.is_listener:
             return _open_listener(port)
     except (RuntimeError, OSError) as error:
         raise PortError(f"port.{port.name}: {error}") from None
     raise PortError(f"port.{port.name}: a memory port is made with edgeos.testing.memory_port and added to the node")
+
+
+def _open_afxdp(port: PortSettings, memory: _native.Umem | None) -> Port:
+    try:
+        if memory is not None:
+            try:
+                return _afxdp_port(port, memory)
+            except (RuntimeError, OSError):
+                pass  # a device whose driver cannot share memory with the others' may still do with its own
+        return _afxdp_port(port, _native.Umem([_queues_of(port)]))
+    except (RuntimeError, OSError) as error:
+        if port.fallback == "none":
+            raise
+        return _native.AfPacketPort(port.name, port.device or "", f"AF_PACKET, because {error}")
+
+
+def _afxdp_port(port: PortSettings, memory: _native.Umem) -> _native.AfXdpPort:
+    device, queue = _queues_of(port)
+    return _native.AfXdpPort(port.name, device, memory, queue, [native_rule(match) for match in port.take])
+
+
+def _queues_of(port: PortSettings) -> tuple[str, int]:
+    return port.device or "", _ALL_QUEUES if port.queues is None else port.queues
 
 
 def _open_listener(port: PortSettings) -> Port:

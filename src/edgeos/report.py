@@ -63,7 +63,14 @@ def summary(statistics: NodeStatistics) -> RenderableType:
         _add(chains, chain.name, *_chain_cells(chain))
     parts: list[RenderableType] = [chains, *_tables_of_counts(statistics)]
     parts.extend(
-        [_stages(statistics), _ports(statistics), _listeners(statistics), _balance(statistics), *_problems(statistics)]
+        [
+            _stages(statistics),
+            _ports(statistics),
+            *_modes(statistics),
+            _listeners(statistics),
+            _balance(statistics),
+            *_problems(statistics),
+        ]
     )
     return Group(*(part for part in parts if not isinstance(part, Table) or part.row_count))
 
@@ -145,6 +152,10 @@ def _balance(statistics: NodeStatistics) -> Text:
         f"received {_count(statistics.received)} + emitted {_count(emitted)} = sent {_count(statistics.sent)}"
         f"{consumed} + dropped {_count(dropped)} + in flight {_count(statistics.in_flight)}, in {_elapsed(statistics)}"
     )
+
+
+def _modes(statistics: NodeStatistics) -> list[Text]:
+    return [Text(f"port {port.name}: {printable(port.mode)}") for port in statistics.ports if port.mode]
 
 
 def _problems(statistics: NodeStatistics) -> list[Text]:

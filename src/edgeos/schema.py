@@ -23,9 +23,11 @@ from edgeos.kinds import (
     Integer,
     Kind,
     MatchText,
+    MatchTexts,
     Name,
     OutputFile,
     Permissions,
+    Queues,
     SocketAddress,
     Table,
     Texts,
@@ -117,14 +119,28 @@ def _port_files(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
 
 
 def _port_device(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
-    needed = port.kind in ("tap", "afpacket")
+    needed = port.kind in ("tap", "afpacket", "afxdp")
     if needed and port.device is None:
         yield (
             "device",
             BadValueError("nothing", f"the name of a network device, for kind {port.kind}", 'add device = "…"'),
         )
     if not needed and port.device is not None:
-        yield "device", BadValueError(shown(port.device), f"no device for kind {port.kind}, only for tap and afpacket")
+        kinds = "tap, afpacket and afxdp"
+        yield "device", BadValueError(shown(port.device), f"no device for kind {port.kind}, only for {kinds}")
+
+
+def _port_afxdp(port: PortSettings) -> Iterator[tuple[str, BadValueError]]:
+    keys = ("queues", "take", "fallback")
+    for field in PORT.fields:
+        if field.key in keys and port.kind != "afxdp" and PORT.differs(port, field):
+            found = field.kind.show(getattr(port, field.target))
+            yield field.key, BadValueError(found, f"no {field.key} for kind {port.kind}, only for afxdp")
+    if port.kind == "afxdp" and port.fallback != "none" and port.take:
+        yield (
+            "fallback",
+            BadValueError(shown(port.fallback), 'only "none" with take: a packet socket cannot leave the rest alone'),
+        )
 
 
 # Which kinds of listener each key is for, beyond `listen`.
@@ -242,14 +258,17 @@ PORT = Section(
     (
         Field(
             "kind",
-            Choice(("pcap", "tap", "afpacket", *LISTENER_KINDS), api_only=("memory",)),
+            Choice(("pcap", "tap", "afpacket", "afxdp", *LISTENER_KINDS), api_only=("memory",)),
             "what it is",
             required=True,
             stand_in="pcap",
         ),
         Field("read", InputFile(), "pcap: the capture file that messages come from"),
         Field("write", OutputFile(), "pcap: the capture file that messages go to"),
-        Field("device", Device(), "tap, afpacket: the network device"),
+        Field("device", Device(), "tap, afpacket, afxdp: the network device"),
+        Field("queues", Queues(), "afxdp: the queue of the device that packets are taken from, or all"),
+        Field("take", MatchTexts(), "afxdp: packets that are taken, all unless given; others go to the kernel's stack"),
+        Field("fallback", Choice(("none", "afpacket")), "afxdp: the kind of port that is opened where it cannot be"),
         Field("listen", SocketAddress(), "tcp, udp: the address and port; unix: the path of the socket"),
         Field("mode", Permissions(), "unix: permissions of the socket"),
         Field("max_connections", Integer(1, 1_000_000), "tcp, udp, unix: connections at once; udp: clients' ports"),
@@ -278,6 +297,7 @@ PORT = Section(
     (
         Agreement(("kind", "read", "write"), _port_files),
         Agreement(("kind", "device"), _port_device),
+        Agreement(("kind", "queues", "take", "fallback"), _port_afxdp),
         Agreement(("kind", "listen"), _port_listen),
         Agreement(("kind",), _port_listener_keys),
     ),

@@ -41,13 +41,19 @@ class PortSettings:
     Listeners (tcp, udp, unix) have `listen`, an address such as "0.0.0.0:80" or a path, and the keys below it.
     `accept_rate` is connections a second; timeouts are nanoseconds; 0 of either means none. `mode` are a Unix socket's
     permissions, `output_limit` the bytes that wait for a slow reader before its FWP waits too.
+
+    AF_XDP ports take the packets of one of the device's `queues`, or of all (None), that meet any match of `take`, or
+    all without; others go to the kernel's stack. `fallback` says what is opened where AF_XDP cannot be.
     """
 
     name: str
-    kind: Literal["pcap", "tap", "afpacket", "tcp", "udp", "unix", "memory"]
+    kind: Literal["pcap", "tap", "afpacket", "afxdp", "tcp", "udp", "unix", "memory"]
     read: Path | None = None
     write: Path | None = None
     device: str | None = None
+    queues: int | None = None
+    take: tuple[Match, ...] = ()
+    fallback: Literal["none", "afpacket"] = "none"
     listen: str | None = None
     mode: int = 0o660
     max_connections: int = 10_000

@@ -61,7 +61,9 @@ class ChainStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class PortStatistics:
-    """One port. `queued` packets were accepted for sending and are not sent yet; `problem` is for the user.
+    """One port. `queued` packets were accepted for sending and are not sent yet.
+
+    `mode` and `problem` are for the user: how the device is used, if there are several ways, and what went wrong.
 
     Of a listener: connections now, all that were accepted, and how many were refused or ended, by reason. A flow of
     datagrams counts as a connection.
@@ -76,6 +78,7 @@ class PortStatistics:
     send_dropped: int
     receive_overrun: int
     queued: int
+    mode: str
     problem: str
     connections: int = 0
     accepted: int = 0

@@ -42,10 +42,19 @@ def may_open_tap() -> bool:
     return os.access("/dev/net/tun", os.R_OK | os.W_OK)
 
 
+def may_use_xdp() -> bool:
+    """AF_XDP asks for privileges that a user namespace does not give."""
+    return IS_ROOT and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
 KINDS = [
     "afpacket",
+    pytest.param("afxdp", marks=pytest.mark.skipif(not may_use_xdp(), reason="AF_XDP needs root of the machine")),
     pytest.param("tap", marks=pytest.mark.skipif(not may_open_tap(), reason="/dev/net/tun is not open to this user")),
 ]
+
+LAID_KINDS = KINDS[:2]
+"""Those over devices that are there before the node."""
 
 
 class Lab:
@@ -55,7 +64,7 @@ class Lab:
         self.client, self.node, self.server = (stack.enter_context(netns.Namespace()) for _ in range(3))
 
     def lay_cables(self) -> None:
-        """For AF_PACKET: devices lan and wan in the node's namespace, whose peers the client and the server have."""
+        """For all but TAP: devices lan and wan in the node's namespace, whose peers the client and the server have."""
         netns.join(self.client, "eth0", self.node, "lan")
         netns.join(self.server, "eth0", self.node, "wan")
         self.set_up_ends("eth0", "eth0")
@@ -87,7 +96,7 @@ class Lab:
             node.add_rule("ip", chain="clients")
             node.add_rule("any", chain="others")
             with self.node.entered():
-                if kind == "afpacket" and "lan" not in devices():
+                if kind != "tap" and "lan" not in devices():
                     self.lay_cables()
                 node.start()
             if kind == "tap":
@@ -257,7 +266,7 @@ def test_a_killed_process_leaves_nothing_attached(lab: Lab, kind: str, tmp_path:
         chain = "all"
         """
     )
-    if kind == "afpacket":
+    if kind != "tap":
         lab.lay_cables()
     for _ in range(2):
         process = lab.node.start(
@@ -271,6 +280,7 @@ def test_a_killed_process_leaves_nothing_attached(lab: Lab, kind: str, tmp_path:
                 assert eventually(lambda: {"lan", "wan"} <= set(devices_in(lab.node)), 60)
                 lab.move_taps()
             assert eventually(lambda: lab.pings(seconds=1), 60)
+            assert kind == "tap" or (kind == "afxdp") == (xdp_program(lab.node, "lan") is not None)
         finally:
             process.kill()
             _, errors = process.communicate(timeout=LIMIT_SECONDS)
@@ -280,6 +290,7 @@ def test_a_killed_process_leaves_nothing_attached(lab: Lab, kind: str, tmp_path:
             assert eventually(lambda: devices_in(lab.client) == devices_in(lab.server) == ["lo"])
         else:
             assert eventually(lambda: promiscuity(lab.node, "lan") == 0)
+            assert eventually(lambda: xdp_program(lab.node, "lan") is None)
 
 
 def devices_in(namespace: netns.Namespace) -> list[str]:
@@ -292,6 +303,13 @@ def promiscuity(namespace: netns.Namespace, device: str) -> int:
     with namespace.entered(), netns.IPRoute() as ip:
         link = ip.get_links(ip.link_lookup(ifname=device)[0])
         return int(next(iter(link)).get_attr("IFLA_PROMISCUITY"))
+
+
+def xdp_program(namespace: netns.Namespace, device: str) -> int | None:
+    """The number of the XDP program that is attached to the device."""
+    with namespace.entered(), netns.IPRoute() as ip:
+        link = next(iter(ip.get_links(ip.link_lookup(ifname=device)[0])))
+        return link.get_attr("IFLA_XDP").get_attr("IFLA_XDP_PROG_ID")  # type: ignore[no-any-return]
 
 
 @as_root
@@ -314,8 +332,9 @@ def test_a_device_that_disappears(lab: Lab, kind: str) -> None:
 
 @as_root
 @needs_ping
-def test_a_device_that_goes_down_and_comes_up(lab: Lab) -> None:
-    with lab.running() as node:
+@pytest.mark.parametrize("kind", LAID_KINDS)
+def test_a_device_that_goes_down_and_comes_up(lab: Lab, kind: str) -> None:
+    with lab.running(kind) as node:
         assert lab.pings()
         lab.node.set_down("wan")
         assert not lab.pings(seconds=0.3)
@@ -325,18 +344,20 @@ def test_a_device_that_goes_down_and_comes_up(lab: Lab) -> None:
 
 
 @as_root
-def test_a_device_that_does_not_exist(lab: Lab) -> None:
+@pytest.mark.parametrize("kind", LAID_KINDS)
+def test_a_device_that_does_not_exist(lab: Lab, kind: str) -> None:
     lab.lay_cables()
     lab.node.delete("wan")
-    with pytest.raises(edgeos.ManifestError, match='"wan", which does not exist; allowed: lan, lo'), lab.running():
+    with pytest.raises(edgeos.ManifestError, match='"wan", which does not exist; allowed: lan, lo'), lab.running(kind):
         pass
 
 
 @as_root
-def test_a_device_that_is_down(lab: Lab) -> None:
+@pytest.mark.parametrize("kind", LAID_KINDS)
+def test_a_device_that_is_down(lab: Lab, kind: str) -> None:
     lab.lay_cables()
     lab.node.set_down("wan")
-    with pytest.raises(edgeos.PortError, match=r"port\.wan: .*is down .*ip link set wan up"), lab.running():
+    with pytest.raises(edgeos.PortError, match=r"port\.wan: .*is down .*ip link set wan up"), lab.running(kind):
         pass
 
 

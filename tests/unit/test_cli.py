@@ -78,6 +78,7 @@ class Port:
     sent_bytes: int = 57664
     send_dropped: int = 0
     receive_overrun: int = 0
+    mode: str = ""
     problem: str = ""
 
 

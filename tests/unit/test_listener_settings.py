@@ -165,7 +165,7 @@ ROWS = [
     (
         'listen = "127.0.0.1:8080"',
         'listen = "127.0.0.1:8080"\ndevice = "eth0"',
-        'port.web.device: found "eth0"; allowed: no device for kind tcp, only for tap and afpacket',
+        'port.web.device: found "eth0"; allowed: no device for kind tcp, only for tap, afpacket and afxdp',
     ),
     (
         'listen = "127.0.0.1:8080"',
@@ -192,9 +192,9 @@ ROWS = [
     (
         'kind = "tcp"',
         'kind = "tcp"\nmax_conections = 5',
-        'port.web.max_conections: found "max_conections"; allowed: kind, read, write, device, listen, mode,'
-        " max_connections, max_per_client, accept_rate, open_timeout, idle_timeout, backlog, proxy_protocol,"
-        ' output_limit; did you mean "max_connections"?',
+        'port.web.max_conections: found "max_conections"; allowed: kind, read, write, device, queues, take, fallback,'
+        " listen, mode, max_connections, max_per_client, accept_rate, open_timeout, idle_timeout, backlog,"
+        ' proxy_protocol, output_limit; did you mean "max_connections"?',
     ),
     (
         "[upstream.db]",

@@ -163,17 +163,19 @@ ROWS = [
     (
         'kind = "pcap"            #',
         'kind = "pacp"            #',
-        'edge.toml: port.lan.kind: found "pacp"; allowed: pcap, tap, afpacket, tcp, udp, unix; did you mean "pcap"?',
+        'edge.toml: port.lan.kind: found "pacp"; allowed: pcap, tap, afpacket, afxdp, tcp, udp, unix;'
+        ' did you mean "pcap"?',
     ),
     (
         'kind = "pcap"            #',
         'kind = "memory"          #',
-        'edge.toml: port.lan.kind: found "memory"; allowed: pcap, tap, afpacket, tcp, udp, unix',
+        'edge.toml: port.lan.kind: found "memory"; allowed: pcap, tap, afpacket, afxdp, tcp, udp, unix',
     ),
     (
         'kind = "pcap"            #',
         "#",
-        "edge.toml: port.lan.kind: found nothing; allowed: pcap, tap, afpacket, tcp, udp, unix; the key is required",
+        "edge.toml: port.lan.kind: found nothing; allowed: pcap, tap, afpacket, afxdp, tcp, udp, unix;"
+        " the key is required",
     ),
     (
         'read = "in.pcap"',
@@ -221,7 +223,7 @@ ROWS = [
     (
         'write = "out.pcap"',
         'write = "out.pcap"\ndevice = "eth0"',
-        'edge.toml: port.wan.device: found "eth0"; allowed: no device for kind pcap, only for tap and afpacket',
+        'edge.toml: port.wan.device: found "eth0"; allowed: no device for kind pcap, only for tap, afpacket and afxdp',
     ),
     (
         'kind = "pcap"\nwrite = "out.pcap"',
@@ -243,6 +245,38 @@ ROWS = [
         'kind = "pcap"\nwrite = "out.pcap"',
         'kind = "afpacket"\ndevice = "vet0"',
         'edge.toml: port.wan.device: found "vet0", which does not exist; allowed: eth0, veth0; did you mean "veth0"?',
+    ),
+    (
+        'kind = "pcap"\nwrite = "out.pcap"',
+        'kind = "afxdp"\ndevice = "vet0"',
+        'edge.toml: port.wan.device: found "vet0", which does not exist; allowed: eth0, veth0; did you mean "veth0"?',
+    ),
+    (
+        'kind = "pcap"\nwrite = "out.pcap"',
+        'kind = "afxdp"\ndevice = "veth0"\nqueues = "al"',
+        'edge.toml: port.wan.queues: found "al"; allowed: "all", or the number of a queue: 0 to 1023',
+    ),
+    (
+        'kind = "pcap"\nwrite = "out.pcap"',
+        'kind = "afxdp"\ndevice = "veth0"\ntake = ["udp port 53", "from lan"]',
+        'edge.toml: port.wan.take: found "from lan"; allowed: no from: the packets are those of this port',
+    ),
+    (
+        'kind = "pcap"\nwrite = "out.pcap"',
+        'kind = "afxdp"\ndevice = "veth0"\ntake = []',
+        'edge.toml: port.wan.take: found a list of 0; allowed: a match such as "udp dst port 53",'
+        " or a list of up to 32",
+    ),
+    (
+        'kind = "pcap"\nwrite = "out.pcap"',
+        'kind = "afxdp"\ndevice = "veth0"\ntake = "ip"\nfallback = "afpacket"',
+        'edge.toml: port.wan.fallback: found "afpacket"; allowed: only "none" with take:'
+        " a packet socket cannot leave the rest alone",
+    ),
+    (
+        'kind = "pcap"\nwrite = "out.pcap"',
+        'kind = "afpacket"\ndevice = "veth0"\nqueues = 0',
+        "edge.toml: port.wan.queues: found 0; allowed: no queues for kind afpacket, only for afxdp",
     ),
     (
         '[template.fw]\nappliance = "firewall"',

@@ -1,0 +1,61 @@
+// An existing network interface, by AF_XDP: packets go past the kernel's stack, from the device's queues into memory that
+// the node shares with the kernel; those not asked for go to the stack as ever.
+//
+// Manual: the interface must exist and be up. Of all its queues, or of one, the packets that meet a term of `take` are
+// received, all without terms. The program is attached by a link that ends with the process. Native mode where the driver
+// has it, else generic; zero-copy where device and memory have it. Checksums that the sender left to its device (veth) are
+// finished for TCP and UDP. VLAN tags are kept. Packets are sent on the first queue. Owner: the worker's data-plane
+// thread. receive_overrun counts what found no frame or was larger than one. Needs CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "device_port.hpp"
+#include "link_watch.hpp"
+#include "xdp_program.hpp"
+#include "xdp_socket.hpp"
+
+namespace edgeos {
+
+class AfXdpPort final : public LivePort {
+ public:
+  static constexpr int kAllQueues = -1;
+
+  AfXdpPort(std::string name, const std::string& device, std::shared_ptr<Umem> umem, int queue = kAllQueues,
+            const std::vector<Rule>& take = {});
+
+  uint32_t receive(Packet* out, uint32_t max) override;
+  bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
+  void flush() override;
+  uint32_t queued() const override { return gone_ ? 0 : sender_->queued(); }
+  int wait_fd() const override { return wait_fd_.get(); }
+
+  std::vector<XdpFrameCounts> frames() const;  // of each socket, for tests
+
+ private:
+  void open_sockets(int queue);
+  void attach(const std::vector<Rule>& take);
+  void listen();
+  bool refuse(uint32_t len);
+  void look(uint64_t now_ns);
+  void go_silent();
+
+  const Interface interface_;
+  const std::shared_ptr<Umem> umem_;
+  const Descriptor promiscuous_, wait_fd_;
+  LinkWatch watch_;
+  // Sockets go before the map that holds them, and the link, last made, goes first of all.
+  std::unique_ptr<Descriptor> map_, program_;
+  std::vector<std::unique_ptr<XdpSocket>> sockets_;
+  std::unique_ptr<Descriptor> link_;
+  XdpSocket* sender_ = nullptr;
+  size_t next_socket_ = 0;
+  std::vector<xdp_desc> received_;
+  std::vector<uint64_t> lost_;  // by socket, when last asked
+  uint64_t looked_ns_ = 0, counted_ns_ = 0;
+  bool gone_ = false;
+};
+
+}  // namespace edgeos
