@@ -79,16 +79,22 @@ void bind_port(nb::module_& m) {
   m.def("open_listener",
         [](std::string name, const std::string& kind, std::string address, uint16_t port, int backlog, uint32_t max_connections,
            uint32_t max_per_client, uint32_t accept_rate, uint64_t open_timeout_ns, uint64_t idle_timeout_ns,
-           bool proxy_protocol, bool reuse_port, uint32_t steer_workers, uint32_t mode, uint32_t output_limit) {
+           bool proxy_protocol, uint32_t mode, uint32_t output_limit, int fd) {
           return std::make_unique<Listener>(
-              std::move(name), ListenerSettings{listener_kind(kind), std::move(address), port, backlog, max_connections,
+              std::move(name), ListenerSettings{{listener_kind(kind), std::move(address), port, backlog, mode}, max_connections,
                                                 max_per_client, accept_rate, open_timeout_ns, idle_timeout_ns, proxy_protocol,
-                                                reuse_port, steer_workers, mode, output_limit});
+                                                output_limit, fd});
         },
         "name"_a, "kind"_a, "address"_a, "port"_a = 0, nb::kw_only(), "backlog"_a = 1024, "max_connections"_a = 10'000,
         "max_per_client"_a = 1000, "accept_rate"_a = 0, "open_timeout_ns"_a = 0, "idle_timeout_ns"_a = 0,
-        "proxy_protocol"_a = false, "reuse_port"_a = false, "steer_workers"_a = 0, "mode"_a = 0660,
-        "output_limit"_a = 256 * 1024);
+        "proxy_protocol"_a = false, "mode"_a = 0660, "output_limit"_a = 256 * 1024, "fd"_a = -1);
+  m.def("open_listening_group",
+        [](const std::string& kind, std::string address, uint16_t port, uint32_t sockets, bool by_source, int backlog,
+           uint32_t mode) {
+          return open_listening_group({listener_kind(kind), std::move(address), port, backlog, mode}, sockets, by_source);
+        },
+        "kind"_a, "address"_a, "port"_a, nb::kw_only(), "sockets"_a, "by_source"_a = true, "backlog"_a = 1024, "mode"_a = 0660,
+        "Descriptors of listening sockets for several processes; the caller closes them.");
 
   nb::class_<Umem>(m, "Umem", "Packet memory that the AF_XDP ports of a node share.")
       .def(nb::init<const std::vector<std::pair<std::string, int>>&>(), "devices"_a)

@@ -266,6 +266,7 @@ void bind_worker(nb::module_& m) {
              return snapshot_dict(s);
            },
            "with_guest_counters"_a = true)
+      .def("stop_listening", [](Worker& self) { self.stop_listening(); }, WithoutGil())
       .def("close_chain", [](Worker& self, uint32_t chain) { self.close_chain(chain); }, "chain"_a, WithoutGil())
       .def("clients",
            [](Worker& self, uint32_t chain) {

@@ -436,9 +436,20 @@ void Streams::leave(ChainInstance& instance) {
   s.leaving = false;
 }
 
+void Streams::stop_listening() {
+  for (const auto& service : services_) {
+    if (service->stopped) continue;
+    service->stopped = true;
+    service->paused_until_ns = 0;
+    if (service->listener.is_udp()) continue;
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, service->listener.fd(), nullptr);
+    service->listener.stop();
+  }
+}
+
 void Streams::shut_down() {
+  stop_listening();
   for (Connection& c : all_) lose(c, Ending::evicted, true);
-  for (const auto& service : services_) service->listener.stop();
 }
 
 }  // namespace edgeos

@@ -48,6 +48,7 @@ struct Service {
   std::unordered_map<Address, Client, EndpointHash> clients;
   std::unordered_map<std::pair<Endpoint, Endpoint>, Connection*, EndpointHash> flows;  // of datagrams, by peer and local end
   uint64_t paused_until_ns = 0;  // no descriptors: accepts nobody until then
+  bool stopped = false;          // accepts nobody any more
 };
 
 // What became of a message that reached its connection.
@@ -65,6 +66,8 @@ class Streams {
   // When expire() or receive() has something to do though no socket is ready; UINT64_MAX if never.
   uint64_t next_expiry_ns() const;
   int wait_fd() const { return epoll_.get(); }
+  // Lets nobody in any more; who is in stays.
+  void stop_listening();
   // Closes everything.
   void shut_down();
 

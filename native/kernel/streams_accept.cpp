@@ -264,6 +264,10 @@ Connection* Streams::find_flow(Service& service, const Endpoint& peer, const End
   const auto found = service.flows.find({peer, local});
   if (found != service.flows.end()) return found->second;
   ConnectionCounters& counters = service.listener.connections;
+  if (service.stopped) {
+    refuse(service, Refusal::stopping, -1);
+    return nullptr;
+  }
   if (!service.listener.within_rate(now_ns_)) {
     refuse(service, Refusal::accept_rate, -1);
     return nullptr;

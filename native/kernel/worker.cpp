@@ -306,6 +306,12 @@ void Worker::close_chain(uint32_t chain) {
   call([&] { chains_.at(chain)->close(); });
 }
 
+void Worker::stop_listening() {
+  call([&] {
+    if (streams_ != nullptr) streams_->stop_listening();
+  });
+}
+
 Snapshot Worker::snapshot(bool with_guest_counters) {
   Snapshot s;
   call([&] {

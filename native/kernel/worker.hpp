@@ -128,6 +128,8 @@ class Worker {
 
   void call(const std::function<void()>& f);
   void close_chain(uint32_t chain);
+  // Listeners let nobody in any more; who is in stays.
+  void stop_listening();
   Snapshot snapshot(bool with_guest_counters);
   std::vector<ClientSnapshot> clients(uint32_t chain);
   // Reads or writes a guest's named value at one stage, in the FWP of the client with this address or in all live ones. A

@@ -1,8 +1,8 @@
 // A listener: a port whose messages are connections or datagrams. This is the socket with its settings and counters; what
 // becomes of the connections is the business of Streams (native/kernel/streams.hpp), which every worker has one of.
 //
-// Owner: the worker's data-plane thread. Opening throws std::system_error that says what was tried and the fix. A Unix
-// socket's file is removed when the port is closed.
+// Owner: the worker's data-plane thread. Opening throws std::system_error that says what was tried and the fix. The file of a
+// Unix socket is removed when the port is closed, where the socket is the port's own.
 #pragma once
 
 #include <array>
@@ -10,28 +10,21 @@
 #include <string_view>
 
 #include "descriptor.hpp"
+#include "listening_socket.hpp"
 #include "port.hpp"
 #include "socket_address.hpp"
 
 namespace edgeos {
 
-enum class ListenerKind : uint8_t { tcp, udp, unix_stream };
-
-struct ListenerSettings {
-  ListenerKind kind = ListenerKind::tcp;
-  std::string address;  // or the path of a Unix socket
-  uint16_t port = 0;
-  int backlog = 1024;
+struct ListenerSettings : ListeningPlace {
   uint32_t max_connections = 10'000;
   uint32_t max_per_client = 1000;  // a client is a source address; not for Unix sockets, which have none
   uint32_t accept_rate = 0;        // new connections a second; 0: no limit
   uint64_t open_timeout_ns = 0;    // until a connection's first byte; 0: none
   uint64_t idle_timeout_ns = 0;
   bool proxy_protocol = false;
-  bool reuse_port = false;         // several processes share the address
-  uint32_t steer_workers = 0;      // with reuse_port: so many sockets, a source address always comes to the same one
-  uint32_t mode = 0660;            // of a Unix socket's file
   uint32_t output_limit = 256 * 1024;
+  int fd = -1;  // a listening socket that somebody else has made and keeps; -1: one of its own
 };
 
 // Why a client was not let in.
@@ -46,12 +39,13 @@ enum class Refusal : uint8_t {
   max_fwps,        // a new client, and the chain is at its limit
   no_fwp,          // no FWP could be made
   blocked,         // its FWP was killed and the chain fails closed
+  stopping,        // the node takes no new clients any more
   count
 };
 
 inline constexpr std::array<std::string_view, size_t(Refusal::count)> kRefusalNames = {
     "max_connections", "max_per_client", "accept_rate", "no_descriptors", "bad_header",
-    "rule", "no_rule", "max_fwps", "no_fwp", "blocked"};
+    "rule", "no_rule", "max_fwps", "no_fwp", "blocked", "stopping"};
 
 // Why a connection ended.
 enum class Ending : uint8_t {
@@ -94,10 +88,11 @@ class Listener final : public Port {
   const ListenerSettings& settings() const { return settings_; }
   bool is_udp() const { return settings_.kind == ListenerKind::udp; }
   int family() const { return family_; }
-  std::string where() const;  // such as "127.0.0.1:80", or a path
+  std::string where() const;
   uint16_t port_number() const { return port_number_; }  // the one that was given, for port 0
-  // Lets nobody in any more; removes the file of a Unix socket.
+  // Lets nobody in any more. A socket that somebody else keeps stays as it is: those who come wait in it.
   void stop();
+  bool is_shared() const { return settings_.fd >= 0; }
 
   // Takes a token for one more connection; false when they come too fast.
   bool within_rate(uint64_t now_ns);
@@ -111,10 +106,10 @@ class Listener final : public Port {
 
  private:
   ListenerSettings settings_;
-  int family_;
-  uint16_t port_number_ = 0;
   Descriptor fd_;
-  bool owns_file_ = false;
+  int family_ = 0;
+  uint16_t port_number_ = 0;
+  bool stopped_ = false;
   std::string problem_;
   double tokens_;
   uint64_t tokens_at_ns_ = 0;

@@ -73,11 +73,20 @@ def open_listener(
     open_timeout_ns: int = 0,
     idle_timeout_ns: int = 0,
     proxy_protocol: bool = False,
-    reuse_port: bool = False,
-    steer_workers: int = 0,
     mode: int = 0o660,
     output_limit: int = 262_144,
+    fd: int = -1,
 ) -> Listener: ...
+def open_listening_group(
+    kind: str,
+    address: str,
+    port: int,
+    *,
+    sockets: int,
+    by_source: bool = True,
+    backlog: int = 1024,
+    mode: int = 0o660,
+) -> list[int]: ...
 
 class Rule:
     def __init__(
@@ -188,6 +197,7 @@ class Worker:
     def set_fake_time(self, ns: int) -> None: ...
     def snapshot(self, with_guest_counters: bool = True) -> dict[str, Any]: ...
     def close_chain(self, chain: int) -> None: ...
+    def stop_listening(self) -> None: ...
     def clients(self, chain: int) -> list[dict[str, Any]]: ...
     def access(
         self, chain: int, stage: int, client: bytes | None, *, write: bool, name: bytes, value: bytes

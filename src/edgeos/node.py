@@ -332,6 +332,11 @@ class Node:
         elif all(settings.name != chain for settings in self._manifest.chains):
             raise KeyError(chain)
 
+    def stop_listening(self) -> None:
+        """Listeners let nobody in any more; who is connected stays, until he leaves or the node stops."""
+        if self._closed is None:
+            self._prepared().stop_listening()
+
     def set_fake_time(self, ns: int) -> None:
         """Sets the clock that timeouts run by, nanoseconds; 0 returns to real time. For tests."""
         self._prepared().set_fake_time(ns)

@@ -102,6 +102,7 @@ def _open_listener(port: PortSettings) -> Port:
         proxy_protocol=port.proxy_protocol,
         mode=port.mode,
         output_limit=port.output_limit,
+        fd=-1 if port.fd is None else port.fd,
     )
 
 
