@@ -6,8 +6,8 @@
 
 Of each TCP and UDP listener every worker has a socket of its own, and the kernel chooses among them by the client's
 address: a client always comes to the same worker, also after a worker was started again with the same number. Who comes
-meanwhile waits in the socket. Where a PROXY header names the client, the kernel cannot see it and shares out connections
-evenly.
+meanwhile waits in the socket. Where a PROXY header names the client, the kernel cannot see it and shares out
+connections evenly.
 """
 
 from __future__ import annotations
