@@ -26,6 +26,7 @@ from edgeos.findings import printable
 from edgeos.manifest import load_manifest
 from edgeos.report import LiveReport, summary
 from edgeos.schema import INNER, SECTIONS
+from edgeos.service import commands
 from edgeos.units import parse_size
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ app = typer.Typer(
     epilog="Examples:  [bold]edgeos check edge.toml[/]  ·  [bold]edgeos up edge.toml --json result.json[/]",
 )
 app.add_typer(bench_app, name="bench")
+commands.register(app)
 
 
 def main() -> None:
@@ -104,6 +106,7 @@ def up(
     duration: Annotated[
         float | None, typer.Option(min=0.0, metavar="SECONDS", help="Stop after this time.", show_default=False)
     ] = None,
+    run_directory: commands.RunDirectoryOption = None,
 ) -> None:
     """Run a node: to the end if all its ports are files, else until Ctrl-C or SIGTERM."""
     settings = load_manifest(manifest)
@@ -113,11 +116,13 @@ def up(
         _require_writable(json_file)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from edgeos.node import Node  # noqa: PLC0415  (`check` and `--help` start without the kernel)
+    from edgeos.service.local import served  # noqa: PLC0415
 
     try:
         with Node.from_manifest(settings, progress=None if quiet else _print_progress) as node:
             node.start()
-            statistics = _run(node, duration, quiet)
+            with served(node, manifest, run_directory):
+                statistics = _run(node, duration, quiet)
     except KeyboardInterrupt:  # before the node ran, or a second one while it was closing
         raise typer.Exit(EXIT_INTERRUPTED) from None
     # With the JSON on stdout the summary goes where it does not disturb.

@@ -1,0 +1,119 @@
+"""Where a running node keeps its control socket: a folder of its own for each manifest, open to its owner only.
+
+It is the folder that was asked for, or the one that systemd made ($RUNTIME_DIRECTORY), or else one below
+$XDG_RUNTIME_DIR/edgeos, /run/edgeos (for root) or /tmp/edgeos-UID, named after the manifest. Whoever runs the node
+holds a lock on it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edgeos.errors import EdgeosError
+from edgeos.service.control_client import ControlClient
+
+CONTROL_SOCKET = "control.sock"
+_LOCK = "lock"
+
+
+class InUseError(EdgeosError):
+    """Another process runs the same manifest, or uses the same folder."""
+
+
+class RunDirectory:
+    """A folder that this process has made, or found, and locked. A context manager that lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        while True:
+            _make_private(path)
+            self._lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(self._lock)
+                raise InUseError(
+                    f"{path}: another process runs this manifest: stop it, or give each a folder of its own with "
+                    "--run-dir"
+                ) from None
+            if os.fstat(self._lock).st_nlink:
+                return
+            os.close(self._lock)  # the last owner has just removed the folder
+
+    @property
+    def control_socket(self) -> Path:
+        return self.path / CONTROL_SOCKET
+
+    def close(self) -> None:
+        """Removes the folder if nothing is left in it, and lets go of the lock."""
+        if self._lock < 0:
+            return
+        with suppress(OSError):
+            if not any(name != _LOCK for name in os.listdir(self.path)):
+                (self.path / _LOCK).unlink()
+                self.path.rmdir()
+        os.close(self._lock)
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_run_directory(manifest: Path, wanted: Path | None = None) -> RunDirectory:
+    """The folder for a manifest, locked. Raises InUseError, or EdgeosError when there is no place for one."""
+    problems = []
+    for path in [wanted] if wanted else run_directories(manifest):
+        try:
+            if wanted is None and path.parent.name.startswith("edgeos"):
+                _make_private(path.parent)
+            return RunDirectory(path)
+        except OSError as error:
+            problems.append(f"{path}: {error.strerror}")
+    found = "; ".join(problems)
+    raise EdgeosError(f"found no folder for the control socket ({found}); give one that may be written to: --run-dir")
+
+
+def connect(manifest: Path, wanted: Path | None = None) -> ControlClient:
+    """A connection to the running node of a manifest. Raises EdgeosError when there is none."""
+    for path in [wanted] if wanted else run_directories(manifest):
+        with suppress(OSError):
+            return ControlClient(path / CONTROL_SOCKET)
+    raise EdgeosError(f"{manifest}: no node runs this manifest; start it with `edgeos up`, or say where with --run-dir")
+
+
+def run_directories(manifest: Path) -> list[Path]:
+    """Where the folder of a manifest may be, the best place first."""
+    given = os.environ.get("RUNTIME_DIRECTORY")
+    if given:
+        return [Path(given.split(":")[0])]
+    resolved = os.path.realpath(manifest)
+    name = f"{manifest.stem[:40]}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]}"
+    bases = [Path(tempfile.gettempdir(), f"edgeos-{os.geteuid()}")]
+    if os.geteuid() == 0:
+        bases.insert(0, Path("/run/edgeos"))
+    if os.environ.get("XDG_RUNTIME_DIR"):
+        bases.insert(0, Path(os.environ["XDG_RUNTIME_DIR"], "edgeos"))
+    return [base / name for base in bases]
+
+
+def _make_private(path: Path) -> None:
+    """Makes the folder, for this user only. Raises OSError; EdgeosError if it is another's."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise EdgeosError(f"{path}: is not a folder of this user; give another one with --run-dir")
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
