@@ -20,6 +20,8 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from edgeos.bench.cli import bench_app
+from edgeos.click.cli import click_app
+from edgeos.click.source import ClickError
 from edgeos.consistency import find_warnings
 from edgeos.errors import EdgeosError, ManifestError
 from edgeos.findings import printable
@@ -47,7 +49,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except EdgeosError as error:
-            is_input = isinstance(error, ManifestError)
+            is_input = isinstance(error, ManifestError | ClickError)
             for line in str(error).splitlines():
                 print(printable(line) if is_input else f"error: {printable(line)}", file=sys.stderr)
             raise typer.Exit(EXIT_USAGE if is_input else EXIT_FAILED) from None
@@ -64,6 +66,7 @@ app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 commands.register(app)
+app.add_typer(click_app, name="click")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from edgeos.click.place import check_stages, unused_definitions
 from edgeos.contention import find_contention
 from edgeos.errors import ManifestError
 from edgeos.findings import BadValueError, Findings, listed, nearest, quoted, shown, unknown
@@ -114,6 +115,9 @@ def find_warnings(manifest: Manifest) -> list[str]:
         for name in declared:
             if name not in used[title]:
                 findings.add(f"{title}.{name}", users.get(title, "no template is granted it"))
+    for template in manifest.templates:
+        for name in unused_definitions(template):
+            findings.add(f"template.{template.name}.define", f"the configuration has no ${name}")
     _warn_of_rules(findings, manifest)
     _warn_of_files(findings, manifest, graphs)
     return findings.problems
@@ -182,7 +186,16 @@ def _check_chains(findings: Findings, manifest: Manifest, names: Names) -> dict[
             findings.problems.extend(f"{findings.file}: {problem}" for problem in error.problems)
             continue
         _check_listeners(findings, chain, graphs[chain.name], {port.name: port for port in manifest.ports})
+        _check_configurations(findings, chain, graphs[chain.name], manifest)
     return graphs
+
+
+def _check_configurations(findings: Findings, chain: ChainSettings, graph: ChainGraph, manifest: Manifest) -> None:
+    """Click configurations in their places, those left out that have mistakes of their own."""
+    keys = ("appliance", "click", "define", "devices")
+    templates = {t.name: t for t in manifest.templates if not findings.is_bad(f"template.{quoted(t.name)}", keys)}
+    for problem in check_stages(graph, templates):
+        findings.report(f"chain.{quoted(str(chain.name))}", "links" if chain.links else "path", problem)
 
 
 def _check_listeners(

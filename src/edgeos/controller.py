@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeos import _native
 from edgeos.checkpoint import Checkpoint
+from edgeos.click.place import grants
 from edgeos.code_cache import CodeCache
 from edgeos.errors import EdgeosError, GuestError, LimitError
 from edgeos.graph import ChainGraph, Destination, Entry, build_graph
@@ -255,6 +256,7 @@ class Controller:
         key: list[bytes | str] = ["native", WASMTIME_VERSION, self._engine.code_key, guest.wasm]
         layout = guest.layout
         upstreams = [upstream.name for upstream in manifest.upstreams]
+        grant = grants(template)
         if template.memory > self._engine.memory_max:
             raise LimitError(
                 f"template.{template.name}: memory is {template.memory} bytes, and the node was started for at most "
@@ -276,10 +278,10 @@ class Controller:
                 budget_ns=template.budget_ns,
                 ready_low=template.ready_low,
                 ready_high=template.ready_high,
-                timer=template.grant.timer,
-                clock=template.grant.clock,
-                random=template.grant.random,
-                connects=[upstreams.index(name) for name in template.grant.connect],
+                timer=grant.timer,
+                clock=grant.clock,
+                random=grant.random,
+                connects=[upstreams.index(name) for name in grant.connect],
             )
         except RuntimeError as error:
             if "room for" in str(error):

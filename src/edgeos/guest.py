@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 from edgeos.checkpoint import Checkpoint, Counter, Layout, make_checkpoint
+from edgeos.click.build import build_configuration
+from edgeos.click.place import grants, router_of
 from edgeos.code_cache import CodeCache
 from edgeos.errors import GuestError
 from edgeos.guest_build import build
@@ -43,6 +45,15 @@ def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[st
             return template.module.read_bytes()
         except OSError as error:
             raise GuestError(f"{template.module} cannot be read: {error.strerror}") from None
+    if template.click is not None:
+        return build_configuration(
+            router_of(template),
+            stack=template.stack,
+            slots=template.slots,
+            slot_size=template.slot_size,
+            cache=cache,
+            progress=progress,
+        )
     source = template.source if template.appliance is None else appliance_source(template.appliance)
     assert source is not None, "check_settings lets no template through without a guest"
     return build(
@@ -56,7 +67,7 @@ def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[st
 
 
 def _checkpoint(module: bytes, template: TemplateSettings, cache: CodeCache) -> Checkpoint:
-    granted = template.grant.calls
+    granted = grants(template).calls
     rules = f"checkpoint {CHECKPOINT_VERSION}, memory {template.memory}, granted {granted}, wasmtime {WASMTIME_VERSION}"
     key: list[bytes | str] = [rules, module, template.config]
 

@@ -79,6 +79,36 @@ def build(
     return module
 
 
+def build_code(
+    code: str,
+    name: str,
+    *,
+    stack: int = STACK_DEFAULT,
+    slots: int | None = None,
+    slot_size: int | None = None,
+    optimize: str = "-O3",
+    cache: CodeCache | None = None,
+    progress: Callable[[str], None] | None = None,
+    time_limit: float = TIME_LIMIT_DEFAULT,
+) -> bytes:
+    """Compiles C that a program has written, which includes files of edgeos only. `name` is for messages.
+
+    The result is kept under the code itself, so that it does not matter where it came from. The rest is as in `build`.
+    """
+    flags = _flags(stack, optimize, _definitions(slots, slot_size, {}))
+    report = progress or (lambda _: None)
+
+    def make() -> bytes:
+        report(f"compiling {name} (the first build ever takes about 40 s)")
+        with tempfile.TemporaryDirectory(prefix="edgeos-code-") as folder:
+            source = Path(folder, "code.c")
+            source.write_text(code, encoding="utf-8")
+            return _compile([source], flags, report, time_limit)
+
+    key = _key([], flags, code.encode())
+    return make() if key is None else (cache or CodeCache()).get(key, make)
+
+
 def _definitions(slots: int | None, slot_size: int | None, defines: Mapping[str, str | int]) -> dict[str, str]:
     definitions = {name: str(value) for name, value in defines.items()}
     for name in definitions:
@@ -106,11 +136,19 @@ def _flags(stack: int, optimize: str, definitions: Mapping[str, str]) -> list[st
 # ---- The key of a result ----
 
 
-def _key(sources: Sequence[Path], flags: Sequence[str]) -> list[bytes | str] | None:
-    """All that goes into a build; None when a source reads something that cannot be told from its text."""
-    key: list[bytes | str] = ["guest", _compiler_version(), str(len(flags)), *flags]
+def _key(sources: Sequence[Path], flags: Sequence[str], code: bytes = b"") -> list[bytes | str] | None:
+    """All that goes into a build; None when a source reads something that cannot be told from its text.
+
+    `code` is a source that is in no file.
+    """
+    key: list[bytes | str] = ["guest", _compiler_version(), str(len(flags)), *flags, code]
     seen: set[Path] = set()
     waiting = [path.resolve() for path in reversed(sources)]
+    if code:
+        included = _includes(_include_folder() / "code.c", code)
+        if included is None:
+            return None
+        waiting += reversed(included)
     while waiting:
         path = waiting.pop()
         if path in seen:

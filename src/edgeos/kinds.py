@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ DEVICE_BYTES_MAX = 15  # IFNAMSIZ of Linux, less the closing NUL
 LIST_MAX = 256
 TAKE_MAX = 32  # kTakeTermsMax of the kernel
 QUEUES_MAX = 1024
+VARIABLE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
 
 class Kind:
@@ -426,6 +428,32 @@ class ConfigFile(InputFile):
 
     def show(self, value: object) -> str:
         return ""  # the default is that of the key config
+
+
+class Definitions(Kind):
+    """Values of variables by their names: text, or whole numbers, which become text."""
+
+    allowed = 'a table of variables, { NAME = "value", … }'
+
+    def read(self, raw: object, folder: Path) -> object:
+        if not isinstance(raw, dict):
+            raise BadValueError(shown(raw), self.allowed)
+        whole = {name: str(value) for name, value in raw.items() if type(value) is int}
+        value = {**raw, **whole}
+        self.check(value)
+        return value
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, Mapping):
+            raise BadValueError(shown(value), "a mapping of names to text")
+        for name, text in value.items():
+            if not isinstance(name, str) or not VARIABLE.fullmatch(name):
+                raise BadValueError(f"the name {shown(name)}", "letters, digits and _, no digit first")
+            if not isinstance(text, str):
+                raise BadValueError(f"{name} = {shown(text)}", "text or whole numbers")
+
+    def show(self, value: object) -> str:
+        return "" if not value else shown(value)
 
 
 class Appliance(Kind):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeos.click.place import check_template
 from edgeos.endpoint import IP_HINT, PATH_HINT, is_path
 from edgeos.findings import BadValueError, shown
 from edgeos.kinds import (
@@ -17,6 +18,7 @@ from edgeos.kinds import (
     Choice,
     Config,
     ConfigFile,
+    Definitions,
     Device,
     Flag,
     InputFile,
@@ -182,12 +184,12 @@ def _listed_kinds(kinds: Sequence[str]) -> str:
 
 
 def _template_origin(template: TemplateSettings) -> Iterator[tuple[str, BadValueError]]:
-    origins = ("appliance", "source", "module")
+    origins = ("appliance", "source", "module", "click")
     given = [key for key in origins if getattr(template, key) is not None]
     if len(given) != 1:
         yield (
             " or ".join(given) or "appliance",
-            BadValueError(" and ".join(given) or "nothing", "exactly one of appliance, source, module"),
+            BadValueError(" and ".join(given) or "nothing", f"exactly one of {', '.join(origins)}"),
         )
 
 
@@ -335,6 +337,9 @@ TEMPLATE = Section(
         Field("appliance", Appliance(), "an appliance that ships with edgeos"),
         Field("source", InputFile(), "C source, built like `edgeos build` does"),
         Field("module", InputFile(), "a built WebAssembly module"),
+        Field("click", InputFile(), "a configuration in the Click language"),
+        Field("define", Definitions(), "values of the configuration's $variables"),
+        Field("devices", Texts("names of devices"), "its devices: before the stage, behind out port 0, 1, …"),
         Field("config", Config(), "configuration for its init"),
         Field("config_file", ConfigFile(), "a file with that configuration", attribute="config"),
         Field("memory", size(64 * KIB, 1024 * MIB, 64 * KIB), "bytes of memory that one FWP may have"),
@@ -352,7 +357,8 @@ TEMPLATE = Section(
         Field("grant", Table(Grants, tuple(GRANT.keys)), "what its guests may do beyond their messages"),
     ),
     (
-        Agreement(("appliance", "source", "module"), _template_origin),
+        Agreement(("appliance", "source", "module", "click"), _template_origin),
+        Agreement(("click", "define", "devices", "config"), check_template),
         Agreement(("memory", "slots", "slot_size", "stack"), _template_memory),
         Agreement(("ready_low", "ready_high"), _template_ready),
     ),

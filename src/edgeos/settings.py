@@ -5,6 +5,7 @@ The records hold values and their defaults; `edgeos.manifest.check_settings` say
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -98,16 +99,21 @@ class Grants:
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateSettings:
-    """What FWPs are made from: exactly one of an appliance's name, C source or a compiled module.
+    """What FWPs are made from: exactly one of an appliance's name, C source, a compiled module, a Click configuration.
 
-    `memory`, `stack` and `slot_size` are bytes. `budget_ns` bounds one call into the guest. The pool keeps between
-    `ready_low` and `ready_high` FWPs ready.
+    `click` is the file of a configuration, `define` gives values to its `$variables`, and `devices` names its devices
+    in the order of their numbers: what stands in front of the stage, then what its out ports lead to. `memory`,
+    `stack` and `slot_size` are bytes. `budget_ns` bounds one call into the guest. The pool keeps between `ready_low`
+    and `ready_high` FWPs ready.
     """
 
     name: str
     appliance: str | None = None
     source: Path | None = None
     module: Path | None = None
+    click: Path | None = None
+    define: Mapping[str, str] = field(default_factory=dict, hash=False)
+    devices: tuple[str, ...] = ()
     config: bytes = b""
     memory: int = 1024 * KIB
     budget_ns: int = 10 * MILLISECOND_NS

@@ -287,13 +287,13 @@ ROWS = [
     (
         'appliance = "firewall"',
         "",
-        "edge.toml: template.fw.appliance: found nothing; allowed: exactly one of appliance, source, module",
+        "edge.toml: template.fw.appliance: found nothing; allowed: exactly one of appliance, source, module, click",
     ),
     (
         'appliance = "firewall"',
         'appliance = "firewall"\nsource = "mine.c"',
         "edge.toml: template.fw.appliance or source: found appliance and source;"
-        " allowed: exactly one of appliance, source, module",
+        " allowed: exactly one of appliance, source, module, click",
     ),
     (
         'appliance = "firewall"',

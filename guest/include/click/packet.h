@@ -101,6 +101,7 @@ static inline void click_use_buffer(click_packet *p) {
 
 /* Of a buffer just the packet's bytes may be touched. */
 static inline void click_expose_packet(const click_packet *p) {
+    (void)p;
     CLICK_HIDE(p->head, (size_t)(p->end - p->head));
     CLICK_EXPOSE(p->data, p->len);
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from edgeos.click.element import Element, handler_names
@@ -36,7 +37,7 @@ def pool_size(router: Router) -> int:
 
 def _lines(router: Router) -> Iterator[str]:
     elements = router.elements
-    yield f"/* Compiled from {_comment(router.configuration.source.name)}. */"
+    yield f"/* Compiled from {_comment(Path(router.configuration.source.name).name)}. */"
     yield "#define EDGEOS_OWN_BURST"
     yield "#define EDGEOS_HEADROOM 64"
     yield f"#define CLICK_POOL {pool_size(router)}"

@@ -39,14 +39,17 @@ class Router:
         return any(element.timer for element in self.elements)
 
 
-def load(source: Source, variables: Mapping[str, str] | None = None) -> Router:
-    """The router of a configuration's text. Raises ClickError with everything that is wrong with it."""
+def load(source: Source, variables: Mapping[str, str] | None = None, devices: Sequence[str] = ()) -> Router:
+    """The router of a configuration's text. Raises ClickError with everything that is wrong with it.
+
+    `variables` take the place of those that it defines; `devices` are names of devices in the order of their numbers.
+    """
     classes = element_classes()
     configuration = flatten(
         parse(source), source, classes, lambda name: fixed_counts(classes[name].ports), variables or {}
     )
     report = Report(source)
-    surroundings = _Surroundings(Devices())
+    surroundings = _Surroundings(Devices(devices))
     elements = _make(configuration, surroundings, report)
     report.raise_if_any()
     resolve(elements, configuration.connections, report)
