@@ -34,7 +34,7 @@ demo: $(VENV)/.installed $(VENV)/.net ## ping, curl and a web server through an 
 test: pytest native ## all tests: Python's and the kernel's own
 
 pytest: $(VENV)/.installed $(VENV)/.dev
-	$(BIN)/python -m pytest
+	@scripts/run-pytest $(BIN)/python
 
 native: build/native/.built
 	@$(WASMTIME) scripts/run-tests build/native

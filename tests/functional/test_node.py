@@ -403,6 +403,7 @@ def test_another_thread_cannot_go_on_stepping() -> None:
         assert "another thread" in caught[0]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("wait", ["adaptive", "block"])
 def test_an_idle_node_uses_no_cpu(wait: str) -> None:
     with testing.memory_port("lan") as lan, testing.memory_port("wan") as wan, Node(NodeSettings(wait=wait)) as node:  # type: ignore[arg-type]

@@ -167,6 +167,7 @@ def test_verdicts_on_the_messages_before_are_checked_too() -> None:
         assert chain.dropped == {"killed": 4}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("settings", NODES, ids=node_name)
 def test_an_endless_loop_costs_its_budget_and_not_more(settings: NodeSettings) -> None:
     budget_ns = 10 * MILLISECOND_NS
