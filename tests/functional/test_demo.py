@@ -29,10 +29,10 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def network_namespaces() -> set[str]:
-    """All that a process runs in or holds open."""
+def network_namespaces(processes: str = "[0-9]*") -> set[str]:
+    """All that processes run in or hold open; without a number, any process of the machine."""
     found = set()
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob(processes):
         with suppress(OSError):
             found.add((process / "ns/net").readlink().name)
             found.update(
@@ -52,6 +52,7 @@ def test_over_capture_files(tmp_path: Path) -> None:
 @needs_root
 @needs_programs
 @pytest.mark.privileged
+@pytest.mark.alone  # others make namespaces too
 def test_as_root(tmp_path: Path) -> None:
     before = network_namespaces()
     ended = run("--mode", "root", folder=tmp_path)
@@ -65,7 +66,7 @@ def test_as_root(tmp_path: Path) -> None:
 @pytest.mark.privileged
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(number: signal.Signals, tmp_path: Path) -> None:
-    before = network_namespaces()
+    own = network_namespaces("self")
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     demo = subprocess.Popen([*DEMO], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     try:
@@ -74,6 +75,7 @@ def test_interrupted(number: signal.Signals, tmp_path: Path) -> None:
         if not any("clients fetch" in line for line in lines):
             pytest.skip("the demo has no network namespaces here")
         time.sleep(0.3)  # in the midst of the requests
+        of_demo = network_namespaces(str(demo.pid)) - own
         demo.send_signal(number)
         rest = demo.communicate(timeout=LIMIT_SECONDS)[0]
     finally:
@@ -84,7 +86,8 @@ def test_interrupted(number: signal.Signals, tmp_path: Path) -> None:
     assert "cleaned up" in rest
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
-    assert network_namespaces() <= before
+    assert of_demo
+    assert not of_demo & network_namespaces()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has no obstacle")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import struct
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from scapy.utils import PcapNgReader, PcapReader, RawPcapReader, wrpcap, wrpcapn
 from edgeos import ChainSettings, Node, NodeSettings, NodeStatistics, PortSettings, TemplateSettings, testing
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+START_SECONDS = 30.0
 BRIDGE = TemplateSettings(name="wire", appliance="bridge", ready_low=1, ready_high=4)
 
 
@@ -275,6 +278,15 @@ def test_a_truncated_capture_is_reported_to_the_user(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text())["received"] == 4
 
 
+def taps(pid: int) -> int:
+    """How many TAP devices a process holds open."""
+    links = []
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):
+            links.append(os.readlink(link))
+    return links.count("/dev/net/tun")
+
+
 @pytest.mark.privileged
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("mover", ["inline", "dedicated"])
@@ -290,7 +302,10 @@ def test_signals_end_a_running_node_with_its_summary(tmp_path: Path, number: sig
     command = ["unshare", "-Urn", sys.executable, "-m", "edgeos", "up", "tap.toml", "--json", "result.json"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            time.sleep(2)
+            end = time.monotonic() + START_SECONDS
+            while process.poll() is None and taps(process.pid) < 2 and time.monotonic() < end:
+                time.sleep(0.05)
+            time.sleep(1)  # its devices are open: it is about to run
             if process.poll() is not None and "/dev/net/tun" in (error := process.communicate()[1]):
                 pytest.skip(error)
             process.send_signal(number)
