@@ -28,7 +28,7 @@ from edgeos.findings import printable
 from edgeos.manifest import load_manifest
 from edgeos.report import LiveReport, summary
 from edgeos.schema import INNER, SECTIONS
-from edgeos.service import commands
+from edgeos.service import commands, handler_commands
 from edgeos.units import parse_size
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 commands.register(app)
+handler_commands.register(app)
 app.add_typer(click_app, name="click")
 
 

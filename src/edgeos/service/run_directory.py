@@ -101,12 +101,44 @@ def run_directories(manifest: Path) -> list[Path]:
         return [Path(given.split(":")[0])]
     resolved = os.path.realpath(manifest)
     name = f"{manifest.stem[:40]}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]}"
+    return [base / name for base in _bases()]
+
+
+def connect_only() -> ControlClient:
+    """A connection to the one node of this user that runs, whatever its manifest. Raises EdgeosError for none and many.
+
+    Nodes with a `--run-dir` of their own are not found.
+    """
+    given = os.environ.get("RUNTIME_DIRECTORY")
+    folders = [Path(given.split(":")[0])] if given else [path for base in _bases() for path in _folders(base)]
+    running = []
+    for path in folders:
+        with suppress(OSError):
+            running.append((path.name, ControlClient(path / CONTROL_SOCKET)))
+    if len(running) == 1:
+        return running[0][1]
+    for _, client in running:
+        client.close()
+    if not running:
+        raise EdgeosError("no node runs; start one with `edgeos up`, or say where it is with --manifest or --run-dir")
+    names = ", ".join(sorted(name for name, _ in running))
+    raise EdgeosError(f"{len(running)} nodes run ({names}); say which one with --manifest")
+
+
+def _folders(base: Path) -> list[Path]:
+    try:
+        return sorted(path for path in base.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _bases() -> list[Path]:
     bases = [Path(tempfile.gettempdir(), f"edgeos-{os.geteuid()}")]
     if os.geteuid() == 0:
         bases.insert(0, Path("/run/edgeos"))
     if os.environ.get("XDG_RUNTIME_DIR"):
         bases.insert(0, Path(os.environ["XDG_RUNTIME_DIR"], "edgeos"))
-    return [base / name for base in bases]
+    return bases
 
 
 def _make_private(path: Path) -> None:
