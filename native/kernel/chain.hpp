@@ -111,6 +111,7 @@ struct ChainInstance {
   uint32_t oldest = 0;
   uint64_t last_used_ns = 0;
   uint64_t activation_started_ns = 0;  // set until its first message is handled
+  uint64_t debt_ns = 0;  // what its guests used beyond their turns, see turns.hpp
   ChainInstance* more_idle = nullptr;  // neighbours in the chain's order of use
   ChainInstance* less_idle = nullptr;
   bool connected = false;  // in which order of the chain it stands

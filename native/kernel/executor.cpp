@@ -37,7 +37,9 @@ void execute(Run& run) {
   wasmtime_val_raw_t args[2];
   args[0].i64 = run.first;
   args[1].i64 = run.count;
+  const uint64_t before_ns = fwp.watched ? thread_cpu_ns() : 0;
   run.result = call_guest(fwp, fwp.burst, args, 2);
+  if (fwp.watched) run.cpu_ns = thread_cpu_ns() - before_ns;
   enter_run(nullptr);
 }
 

@@ -43,6 +43,8 @@ struct Run {
   HandlerCall* handler = nullptr;  // not a burst but this call
   bool stamp = false;         // started_ns is wanted
   uint64_t started_ns = 0;
+  uint64_t submitted_ns = 0;
+  uint64_t cpu_ns = 0;        // that it used, of an FWP that is watched
   Kill result = Kill::none;
   std::vector<Emission> emissions;
   std::vector<uint8_t> bytes;

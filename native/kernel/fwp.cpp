@@ -95,6 +95,8 @@ void Fwp::activate(ChainInstance* new_owner, uint8_t new_stage) {
   assert(state_ == FwpState::ready);
   owner = new_owner;
   stage = new_stage;
+  turn = kBurst;
+  watched = false;
   ring.head = ring.tail = 0;
   state_ = FwpState::active;
 }

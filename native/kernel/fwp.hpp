@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "fwp_template.hpp"
+#include "limits.hpp"
 #include "message.hpp"
 #include "timers.hpp"
 
@@ -95,9 +96,11 @@ class Fwp {
   std::unique_ptr<MessageMeta[]> meta;  // one for each slot
   ChainInstance* owner = nullptr;
   Fwp* next_ready = nullptr;  // link of the ready list
+  uint32_t turn = kBurst;  // messages in its next burst, see turns.hpp
   uint8_t stage = 0;
   bool queued = false;   // in the ready list
   bool running = false;  // handed to the executor
+  bool watched = false;  // the CPU time of its bursts is measured
 
   Timers timers;         // of guests that were granted them
 

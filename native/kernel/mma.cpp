@@ -131,7 +131,7 @@ void Mma::begin(Run& run, Fwp& fwp) {
   ChainInstance& instance = *fwp.owner;
   run.fwp = &fwp;
   run.first = first;
-  run.count = std::min({fwp.ring.size(), kBurst, until_wrap});
+  run.count = std::min({fwp.ring.size(), fwp.turn, until_wrap});
   run.emit_room = std::min(kEmitsMax, instance.chain->emit_room(instance));
   instance.reserved += run.emit_room;
   run.stamp = instance.activation_started_ns != 0;

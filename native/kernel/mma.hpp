@@ -13,42 +13,9 @@
 #include "../ports/port.hpp"
 #include "chain.hpp"
 #include "executor.hpp"
+#include "turns.hpp"
 
 namespace edgeos {
-
-// FWPs with messages to handle, first come first served; each is in it at most once.
-class ReadyList {
- public:
-  void push(Fwp& fwp) {
-    if (fwp.queued || fwp.running) return;
-    fwp.queued = true;
-    fwp.next_ready = nullptr;
-    (tail_ != nullptr ? tail_->next_ready : head_) = &fwp;
-    tail_ = &fwp;
-  }
-  Fwp* pop() {
-    Fwp* fwp = head_;
-    if (fwp == nullptr) return nullptr;
-    head_ = fwp->next_ready;
-    if (head_ == nullptr) tail_ = nullptr;
-    fwp->queued = false;
-    return fwp;
-  }
-  bool empty() const { return head_ == nullptr; }
-  // Takes one out of turn; walks the list, so for rare events only.
-  void remove(Fwp& fwp) {
-    if (!fwp.queued) return;
-    Fwp* before = nullptr;
-    for (Fwp* at = head_; at != &fwp; at = at->next_ready) before = at;
-    (before != nullptr ? before->next_ready : head_) = fwp.next_ready;
-    if (tail_ == &fwp) tail_ = before;
-    fwp.queued = false;
-  }
-
- private:
-  Fwp* head_ = nullptr;
-  Fwp* tail_ = nullptr;
-};
 
 class Streams;
 

@@ -110,17 +110,21 @@ bool Worker::run_ready() {
   bool any = false;
   const uint64_t started_ns = monotonic_ns();
   for (;;) {
+    const uint64_t now_ns = monotonic_ns();
     while (Run* done = executor_->completed()) {
+      charge(*done, now_ns - std::max(done->submitted_ns, done_ns_));
+      done_ns_ = now_ns;
       mma_.finish(*done);
       executor_->release(*done);
       any = true;
     }
-    if (monotonic_ns() - started_ns > kRunNs) return true;
-    Fwp* fwp = executor_->has_room() ? ready_.pop() : nullptr;
+    if (now_ns - started_ns > kRunNs) return true;
+    Fwp* fwp = executor_->has_room() ? ready_.next() : nullptr;
     if (fwp == nullptr) return any;
     if (fwp->owner->streams.stalled > 0) continue;  // back in turn when its clients have read
     Run& run = executor_->next_run();
     mma_.begin(run, *fwp);
+    run.submitted_ns = now_ns;
     executor_->submit(run);
   }
 }

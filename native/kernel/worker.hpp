@@ -177,6 +177,7 @@ class Worker {
   uint64_t started_ns_ = 0;
   uint64_t iterations_ = 0;
   uint64_t last_work_ns_ = 0;
+  uint64_t done_ns_ = 0;  // when a burst was last found to be done
 
   bool prepared_ = false;
   std::thread::id guest_thread_;  // whose CPU time the budgets are measured by; none with a dedicated mover
