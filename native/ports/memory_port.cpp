@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "../kernel/clock.hpp"
+
 namespace edgeos {
 namespace {
 
@@ -42,7 +44,7 @@ std::vector<MemoryPacket> MemoryPort::take() {
 
 uint32_t MemoryPort::receive(Packet* out, uint32_t max) {
   max = std::min(max, options_.burst);
-  if (!loop_views_.empty()) return receive_loop(out, max);
+  if (!loop_views_.empty()) return options_.rate == 0 ? receive_loop(out, max) : receive_due(out, max);
   if (max == 0 || injected_count_.load(std::memory_order_acquire) == 0) return 0;
   delivered_.clear();
   const std::lock_guard lock(mutex_);
@@ -77,9 +79,21 @@ uint32_t MemoryPort::receive_loop(Packet* out, uint32_t max) {
   return max;
 }
 
+uint32_t MemoryPort::receive_due(Packet* out, uint32_t max) {
+  const uint64_t now = monotonic_ns();
+  if (begun_ns_ == 0) begun_ns_ = now;
+  const uint64_t first = looped_;
+  uint32_t due = 0;
+  while (due < max && due_ns(first + due) <= now) due++;
+  const uint32_t count = due > 0 ? receive_loop(out, due) : 0;
+  for (uint32_t i = 0; i < count; i++) out[i].time_ns = due_ns(first + i);
+  return count;
+}
+
 bool MemoryPort::send(const uint8_t* data, uint32_t len, uint64_t time_ns) {
   if (!sink_) return send_to_queue(data, len, time_ns);
   if (len > kSinkSlotBytes) return false;
+  if (time_ns != 0 && counters_.sent >= options_.untimed) latency_.add(monotonic_ns() - time_ns);
   uint8_t* slot = sink_.get() + counters_.sent++ % kSinkSlots * kSinkSlotBytes;
   counters_.sent_bytes += len;
   size_t bytes = len;

@@ -2,7 +2,9 @@
 //
 // Owner: the worker's data-plane thread; inject() and take() may be called from any other thread. Both queues are
 // bounded by `capacity`; what send() accepts is sent at once, so queued() is always 0. With `loop` the given packets
-// arrive in place, round and round, and with `sink` sent packets are copied and forgotten: neither takes a lock.
+// arrive in place, round and round, and with `sink` sent packets are copied and forgotten: neither takes a lock. With
+// `rate` the loop's packets arrive evenly and carry the time at which they were due; a sink whose packets carry a time
+// keeps how long each was under way, waiting for a busy worker included. latency() is for when the worker has stopped.
 #pragma once
 
 #include <atomic>
@@ -11,6 +13,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../kernel/histogram.hpp"
 #include "descriptor.hpp"
 #include "port.hpp"
 
@@ -28,6 +31,8 @@ struct MemoryPortOptions {
   uint64_t loop_limit = 0;         // packets, then the port is exhausted; 0 for endless
   bool sink = false;               // take() then has nothing
   uint32_t burst = UINT32_MAX;     // packets that one receive() gives at most
+  uint64_t rate = 0;               // packets of the loop a second; 0 for as many as are taken
+  uint64_t untimed = 0;            // packets at first whose time in a sink is not kept
 };
 
 class MemoryPort final : public Port {
@@ -42,6 +47,9 @@ class MemoryPort final : public Port {
   // Takes out all that was sent since the last call.
   std::vector<MemoryPacket> take();
 
+  // Nanoseconds from when a packet was due to its arrival in this sink.
+  const Histogram& latency() const { return latency_; }
+
   uint32_t receive(Packet* out, uint32_t max) override;
   bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
   void flush() override {}
@@ -55,6 +63,8 @@ class MemoryPort final : public Port {
   static constexpr uint32_t kSinkSlots = 64, kSinkSlotBytes = 2112;  // in the L2 cache, not in one set of it
 
   uint32_t receive_loop(Packet* out, uint32_t max);
+  uint32_t receive_due(Packet* out, uint32_t max);
+  uint64_t due_ns(uint64_t packet) const { return begun_ns_ + packet * 1'000'000'000 / options_.rate; }
   bool send_to_queue(const uint8_t* data, uint32_t len, uint64_t time_ns);
 
   MemoryPortOptions options_;
@@ -69,6 +79,8 @@ class MemoryPort final : public Port {
   std::vector<Packet> loop_views_;
   size_t loop_next_ = 0;
   uint64_t looped_ = 0;
+  uint64_t begun_ns_ = 0;  // when the first packet of a loop with a rate was due
+  Histogram latency_;
   std::unique_ptr<uint8_t[]> sink_;
 };
 

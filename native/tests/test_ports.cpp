@@ -11,6 +11,7 @@
 #include <random>
 #include <thread>
 
+#include "../kernel/clock.hpp"
 #include "../ports/memory_port.hpp"
 #include "../ports/pcap_port.hpp"
 #include "check.hpp"
@@ -398,4 +399,26 @@ TEST(memory_port_loop_and_sink) {
   CHECK(!port.inject(pattern(60, 1).data(), 60, 0));
   CHECK(port.send(pattern(2112, 0).data(), 2112, 0) && !port.send(pattern(2113, 0).data(), 2113, 0));
   CHECK(port.take().empty());
+}
+
+TEST(memory_port_paces_its_loop_and_times_what_arrives) {
+  const std::vector<MemoryPacket> loop = {{pattern(60, 1), 0}};
+  constexpr uint64_t kRate = 100'000, kPackets = 1000, kUntimed = 100;
+  MemoryPort source("source", {.loop = loop, .loop_limit = kPackets, .rate = kRate});
+  MemoryPort sink("sink", {.sink = true, .untimed = kUntimed});
+  Packet out[8];
+  uint64_t first = 0, last = 0;
+  while (!source.exhausted()) {
+    const uint32_t count = source.receive(out, 8);
+    for (uint32_t i = 0; i < count; i++) {
+      CHECK(out[i].time_ns > last && out[i].time_ns <= monotonic_ns());
+      last = out[i].time_ns;
+      if (first == 0) first = last;
+      CHECK(sink.send(out[i].data, out[i].len, last));
+    }
+  }
+  CHECK_EQ(last - first, (kPackets - 1) * (1'000'000'000 / kRate));  // evenly, however late the receiver was
+  CHECK(monotonic_ns() >= last);
+  CHECK_EQ(sink.latency().count(), kPackets - kUntimed);
+  CHECK(sink.latency().quantile(0.5) <= sink.latency().max());
 }

@@ -239,6 +239,17 @@ def test_quick_listen_says_all(home: Path):
     assert all(row["messages_per_second"] > 0 and 0 < row["p50_ns"] <= row["p99_ns"] for row in rows)
 
 
+def test_quick_density_says_all(prefix: list[str], home: Path):
+    found = quick_run("density", prefix, home)
+    rows = {row["clients"]: row for row in found["results"]["fwps"]}
+    for clients, row in rows.items():
+        assert row["answers"] >= 10 * clients
+        assert 4096 < row["share"] < 1 << 20
+    lacking = [what for what in found["not_measured"] if "clients:" in what]
+    assert (15_000 in rows) != any("15,000" in what for what in lacking)
+    assert rows or lacking
+
+
 @pytest.mark.privileged
 def test_messages_pass_the_bridged_namespaces():
     if os.geteuid() != 0:

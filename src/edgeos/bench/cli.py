@@ -59,6 +59,14 @@ def listen(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick 
     _bench(run, json_file, plot_file, quick)
 
 
+@bench_app.command(epilog="Example:  [bold]edgeos bench density --json density.json --plot density.png[/]")
+def density(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """Memory and idle CPU with up to 15,000 live clients that pass traffic, beside processes."""
+    from edgeos.bench.density import run  # noqa: PLC0415
+
+    _bench(run, json_file, plot_file, quick)
+
+
 def _bench(run: Callable[[bool], Result], json_file: str | None, plot_file: Path | None, quick: bool) -> None:
     output = Output(json_file=json_file, plot_file=plot_file)
     output.check()

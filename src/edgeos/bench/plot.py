@@ -109,6 +109,24 @@ def _listen(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _density(results: Mapping[str, Any]) -> Figure:
+    figure, axes = _canvas(7, 4)
+    for label, rows in (("FWPs", results["fwps"]), ("processes, proportional", results["processes"])):
+        shown = [row for row in rows if row["share"] is not None]
+        axes.plot(
+            [row["clients"] for row in shown],
+            [row["share"] / KIB for row in shown],
+            marker="o",
+            label=f"{label}, memory",
+        )
+    axes.set_xlabel("live clients")
+    axes.set_ylabel("KiB a client, page tables included")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -123,4 +141,5 @@ _DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "chain": _chain,
     "memory": _memory,
     "listen": _listen,
+    "density": _density,
 }
