@@ -64,8 +64,9 @@ EDGEOS_COUNTER(no_buffer); /* packets that were lost because the pool had no buf
 #define CLICK_BUFFER_SIZE (EDGEOS_HEADROOM + EDGEOS_SLOT_SIZE)
 
 static click_packet click_packets[CLICK_POOL];
-static click_packet *click_free;
-static uint8_t *click_buffers; /* one for each of click_packets */
+static click_packet *click_free; /* those that were given back */
+static uint32_t click_used;      /* those that have ever been taken: the rest is untouched, so that it costs no memory */
+static uint8_t *click_buffers;   /* one for each of click_packets */
 
 static void click_pool_init(void) {
 #ifdef EDGEOS_HOST_TEST
@@ -75,15 +76,15 @@ static void click_pool_init(void) {
     click_buffers = (uint8_t *)(uintptr_t)edgeos_new_pages(CLICK_POOL * CLICK_BUFFER_SIZE);
     if (!click_buffers) edgeos_fail("the memory is too small for the configuration's packets; raise the template's memory");
 #endif
-    for (uint32_t i = CLICK_POOL; i-- > 0;) {
-        click_packets[i].next = click_free;
-        click_free = &click_packets[i];
-    }
 }
 
 static inline click_packet *click_take_free(void) {
     click_packet *p = click_free;
-    if (p) click_free = p->next;
+    if (p) {
+        click_free = p->next;
+    } else if (click_used < CLICK_POOL) {
+        p = &click_packets[click_used++];
+    }
     return p;
 }
 
@@ -133,6 +134,21 @@ __attribute__((unused)) static click_packet *click_new(uint32_t len) {
     return p;
 }
 
+/* All annotations but those of header positions. */
+__attribute__((unused)) static inline void click_copy_annotations(click_packet *to, const click_packet *from) {
+    to->dst_ip = from->dst_ip;
+    to->time_ns = from->time_ns;
+    to->flow = from->flow;
+    to->aggregate = from->aggregate;
+    to->vlan_tci = from->vlan_tci;
+    to->paint = from->paint;
+    to->device = from->device;
+    to->direction = from->direction;
+    to->type = from->type;
+    to->fix_src = from->fix_src;
+    to->problem = from->problem;
+}
+
 static inline uint8_t *click_moved(const click_packet *from, const click_packet *to, uint8_t *header) {
     return header ? to->data + (header - from->data) : NULL;
 }
@@ -176,6 +192,12 @@ static inline void click_forget(click_packet *p) {
 
 static inline void click_drop(click_packet *p) {
     if (p->slot != CLICK_NO_SLOT) edgeos_verdicts[p->slot] = EDGEOS_DROP;
+    click_forget(p);
+}
+
+/* A packet that has become others: dealt with, not dropped. */
+__attribute__((unused)) static inline void click_end(click_packet *p) {
+    if (p->slot != CLICK_NO_SLOT) edgeos_verdicts[p->slot] = EDGEOS_DONE;
     click_forget(p);
 }
 

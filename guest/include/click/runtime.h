@@ -11,7 +11,13 @@
 #ifndef CLICK_RUNTIME_H
 #define CLICK_RUNTIME_H
 
+#include <click/check_ip.h>
+#include <click/check_transport.h>
+#include <click/ethernet.h>
+#include <click/ip.h>
+#include <click/ip_options.h>
 #include <click/packet.h>
+#include <click/route.h>
 #include <click/text.h>
 
 #define S ME(state)

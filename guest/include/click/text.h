@@ -114,4 +114,57 @@ static inline bool click_parse_bool(const char *text, uint32_t len, bool *value)
     return yes || no;
 }
 
+/* ---- Words of a text ---- */
+
+typedef struct click_word {
+    const char *text;
+    uint32_t len;
+} click_word;
+
+/* The next word, without spaces around it, which the text then no longer holds; an empty one at its end. */
+static inline click_word click_next_word(const char **text, uint32_t *len) {
+    click_trim(text, len);
+    click_word word = {*text, 0};
+    while (word.len < *len && word.text[word.len] != ' ' && word.text[word.len] != '\n' && word.text[word.len] != '\t') word.len++;
+    *text += word.len;
+    *len -= word.len;
+    return word;
+}
+
+/* An address, as it lies in packets. */
+static inline bool click_parse_ip4(click_word word, uint32_t *address) {
+    uint32_t result = 0, at = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t part = 0, digits = 0;
+        for (; at < word.len && word.text[at] >= '0' && word.text[at] <= '9' && digits < 3; at++, digits++)
+            part = part * 10 + (uint32_t)(word.text[at] - '0');
+        if (digits == 0 || part > 255) return false;
+        result |= part << (8 * i);
+        if (i < 3 && (at == word.len || word.text[at++] != '.')) return false;
+    }
+    if (at != word.len) return false;
+    *address = result;
+    return true;
+}
+
+static inline int click_hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static inline bool click_parse_ether(click_word word, uint8_t *address) {
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < 6; i++) {
+        uint32_t part = 0, digits = 0;
+        for (; at < word.len && click_hex_digit(word.text[at]) >= 0 && digits < 2; at++, digits++)
+            part = part * 16 + (uint32_t)click_hex_digit(word.text[at]);
+        if (digits == 0) return false;
+        address[i] = (uint8_t)part;
+        if (i < 5 && (at == word.len || (word.text[at] != ':' && word.text[at] != '-'))) return false;
+        at += i < 5;
+    }
+    return at == word.len;
+}
+
 #endif /* CLICK_TEXT_H */

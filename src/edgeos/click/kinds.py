@@ -288,6 +288,11 @@ class IPAddress(Kind):
     def constants(self, name: str, value: ipaddress.IPv4Address) -> Mapping[str, str]:
         return {name: f"0x{raw32(int(value)):08x}u"}
 
+    @staticmethod
+    def text(value: int) -> str:
+        """An address as it is written."""
+        return str(ipaddress.IPv4Address(value))
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -438,6 +443,49 @@ class Port(Kind):
 
     def constants(self, name: str, value: int) -> Mapping[str, str]:
         return {name: number(value)}
+
+
+@dataclass(frozen=True)
+class Words(Kind):
+    """Values of one kind with spaces between them; the value is a tuple."""
+
+    of: Kind
+
+    @property
+    def allowed(self) -> str:
+        return f"one or more, with spaces between them, of: {self.of.allowed}"
+
+    @property
+    def usage(self) -> str:
+        return f"{self.of.usage} …"
+
+    def parse(self, text: str) -> tuple[Any, ...]:
+        words = text.split()
+        if not words:
+            raise bad(text, self.allowed)
+        return tuple(self.of.parse(word) for word in words)
+
+
+@dataclass(frozen=True)
+class Special(Kind):
+    """A value of another kind, or a word that stands for something else; the value of the word is None."""
+
+    word: str
+    of: Kind
+
+    @property
+    def allowed(self) -> str:
+        return f"{self.of.allowed}, or {self.word}"
+
+    @property
+    def usage(self) -> str:
+        return f"{self.of.usage} or {self.word}"
+
+    def parse(self, text: str) -> Any:
+        return None if text == self.word else self.of.parse(text)
+
+    def constants(self, name: str, value: Any) -> Mapping[str, str]:
+        return self.of.constants(name, value)
 
 
 @dataclass(frozen=True)

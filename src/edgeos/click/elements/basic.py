@@ -244,3 +244,16 @@ class Print(Element):
     )
     action = True
     handlers = (Read("last"), Read("count"), Read("active"), Write("active"))
+
+
+class PaintTee(Element):
+    """Sends packets of paint COLOR out of output 1 as well, as copies."""
+
+    ports = "1/2"
+    processing = "a/ah"
+    parameters = (required("COLOR", PAINT),)
+    action = True
+
+    @property
+    def packets(self) -> int:
+        return 1
