@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from edgeos.bench import churn as churn_bench
 from edgeos.bench import listen, output, processes, startup, veth
+from edgeos.bench.churn_runs import Churn, Crowd
 from edgeos.bench.cli import bench_app
 from edgeos.bench.machine import this_machine
 from edgeos.bench.memory import per_unit
@@ -248,6 +250,38 @@ def test_quick_density_says_all(prefix: list[str], home: Path):
     lacking = [what for what in found["not_measured"] if "clients:" in what]
     assert (15_000 in rows) != any("15,000" in what for what in lacking)
     assert rows or lacking
+
+
+def test_quick_churn_says_all(prefix: list[str], home: Path):
+    found = quick_run("churn", prefix, home)
+    assert {"activate_vs_fork_exec", "new_clients_per_second_vs_fork_exec"} <= set(found["ratios"])
+    assert {"fork+exec static no-op", "posix_spawn static no-op"} == set(found["results"]["processes"])
+    for row in (*found["results"]["crowds"], *found["results"]["once"]):
+        assert row["received"] >= row["activations"] > 0
+        assert 0 < row["activation_p50_ns"] <= row["activation_p99_ns"]
+
+
+def crowd_of(rate: int, messages: int = 1) -> Crowd:
+    return Crowd(rate=rate, lifetime_ns=10_000_000, messages=messages, seconds=1)
+
+
+def test_a_crowds_lives_end_when_they_should():
+    crowd = Crowd(rate=1000, lifetime_ns=60_000_000, messages=4, seconds=1)
+    assert (crowd.gap_ns, crowd.idle_timeout_ns, crowd.live) == (10_000_000, 30_000_000, 60)
+    loop = [frame[26:30] for frame, _ in crowd.loop()]
+    positions = [position for position, client in enumerate(loop) if client == bytes([10, 0, 0, 50])]
+    assert [position // crowd.messages for position in positions] == [50, 60, 70, 80]
+    assert len(set(loop)) > crowd.live_max
+
+
+def test_the_most_without_loss_is_below_the_first_loss():
+    def churn(lost: int, kept_up: bool = True) -> Churn:
+        figures = dict.fromkeys(Churn.__dataclass_fields__, 0)
+        return Churn(**{**figures, "lost": lost, "kept_up": kept_up})
+
+    runs = {crowd_of(3): churn(0), crowd_of(1): churn(0), crowd_of(2): churn(1)}
+    assert churn_bench.most_without_loss(runs) == 1
+    assert churn_bench.most_without_loss({crowd_of(1): churn(0, kept_up=False)}) is None
 
 
 @pytest.mark.privileged

@@ -67,6 +67,14 @@ def density(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick
     _bench(run, json_file, plot_file, quick)
 
 
+@bench_app.command(epilog="Example:  [bold]edgeos bench churn --json churn.json --plot churn.png[/]")
+def churn(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """Clients that come and go, 1,000 to 50,000 new ones a second, beside processes."""
+    from edgeos.bench.churn import run  # noqa: PLC0415
+
+    _bench(run, json_file, plot_file, quick)
+
+
 def _bench(run: Callable[[bool], Result], json_file: str | None, plot_file: Path | None, quick: bool) -> None:
     output = Output(json_file=json_file, plot_file=plot_file)
     output.check()

@@ -127,6 +127,25 @@ def _density(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _churn(results: Mapping[str, Any]) -> Figure:
+    figure, axes = _canvas(7, 4)
+    for life in sorted({row["lifetime_ns"] for row in results["crowds"]}):
+        rows = [row for row in results["crowds"] if row["lifetime_ns"] == life]
+        rates = [row["offered_rate"] for row in rows]
+        label = f"FWP, client lives {life / 1e9:g} s"
+        axes.plot(rates, [row["activation_p99_ns"] / MICROSECOND_NS for row in rows], marker="o", label=label)
+    for name, process in results["processes"].items():
+        axes.axhline(process["p50_ns"] / MICROSECOND_NS, linestyle=":", color="0.5")
+        axes.annotate(f"{name}, median", (rates[0], process["p50_ns"] / MICROSECOND_NS), fontsize=7)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("new clients a second")
+    axes.set_ylabel("activation, 99th percentile, microseconds")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -142,4 +161,5 @@ _DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "memory": _memory,
     "listen": _listen,
     "density": _density,
+    "churn": _churn,
 }
