@@ -1,17 +1,9 @@
 #include "mma.hpp"
 
 #include <algorithm>
-#include <cstring>
 
+#include "copy.hpp"
 #include "streams.hpp"
-
-// The loops below are compiled twice where that helps: copies of 32 bytes at a time need AVX2, which not every machine has.
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define EDGEOS_CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define EDGEOS_CLONES
-#endif
-#define EDGEOS_INLINE __attribute__((always_inline)) inline
 
 namespace edgeos {
 namespace {
@@ -22,46 +14,18 @@ T read_once(const T& word) {
   return *const_cast<const volatile T*>(&word);
 }
 
-// 32 bytes in one piece where the machine can, at any address.
-struct Chunk {
-  typedef uint8_t Bytes __attribute__((vector_size(32), aligned(1), may_alias));
-  EDGEOS_INLINE static void copy(uint8_t* to, const uint8_t* from) {
-    *reinterpret_cast<Bytes*>(to) = *reinterpret_cast<const Bytes*>(from);
-  }
-};
-
-// Exactly len bytes: nothing behind a message may reach the next memory. Small messages take overlapping copies of a fixed
-// size, which beats a call.
-EDGEOS_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, uint32_t len) {
-  if (len >= 32 && len <= 128) {
-    Chunk::copy(to, from);
-    if (len > 64) {
-      Chunk::copy(to + 32, from + 32);
-      Chunk::copy(to + len - 64, from + len - 64);
-    }
-    Chunk::copy(to + len - 32, from + len - 32);
-  } else if (len > 128) {
-    std::memcpy(to, from, len);
-  } else if (len >= 16) {
-    std::memcpy(to, from, 16);
-    std::memcpy(to + len - 16, from + len - 16, 16);
-  } else {
-    for (uint32_t i = 0; i < len; i++) to[i] = from[i];
-  }
-}
-
 EDGEOS_INLINE void fill_slot(const Slots& s, uint32_t cursor, const uint8_t* data, uint32_t len, MessageMeta meta) {
   const uint32_t slot = cursor & s.mask;
   const uint32_t offset = slot * s.stride;
   copy_bytes(s.data + offset, data, len);
   s.messages[slot].set(s.address + offset, len, s.size, meta);
   // Word by word: a copy of the whole would wait for the two stores that made it.
-  s.meta[slot].time_ns = meta.time_ns;
   s.meta[slot].word = meta.word;
+  s.meta[slot].time_ns = meta.time_ns;
 }
 
 // Messages of one kind and direction go the same way by the same verdict.
-EDGEOS_INLINE uint64_t way_of(const MessageMeta& meta) { return meta.word >> 32 & 0xffff; }
+EDGEOS_INLINE uint64_t way_of(uint64_t word) { return word >> 32 & 0xffff; }
 
 // What a guest answered for one message. Every word is read once, and checked before use.
 struct Answer {
@@ -89,7 +53,49 @@ EDGEOS_INLINE Answer read_answer(Memory& memory, const Slots& s, uint32_t slot) 
   return {memory.bytes + data, len, Kill::none};
 }
 
+// Puts messages of one kind into the ring of one stage, with what they have in common made ready.
+class Onward {
+ public:
+  Onward(const MessageMeta& like, const Destination& to, uint32_t room)
+      : step_{uint64_t{1} << 56 | uint64_t{to.direction} << 40 | uint64_t{to.in_port} << 48, 0},
+        room_and_kind_(GuestMessage::room_and_kind(room, like.onward(to.direction, to.in_port))) {}
+
+  // As fill_slot of meta.onward().
+  EDGEOS_INLINE void fill(const Slots& s, uint32_t cursor, const Answer& answer, const MessageMeta& meta) const {
+    const uint32_t slot = cursor & s.mask;
+    const uint32_t offset = slot * s.stride;
+    const WordPair words = *reinterpret_cast<const WordPair*>(&meta);
+    copy_bytes(s.data + offset, answer.data, answer.len);
+    s.messages[slot].set(s.address + offset, answer.len, room_and_kind_, words & kShown);
+    *reinterpret_cast<WordPair*>(&s.meta[slot]) = (words & kKept) + step_;
+  }
+
+ private:
+  static constexpr WordPair kShown = {0xffffffff, ~uint64_t{0}};           // flow and time
+  static constexpr WordPair kKept = {0xff0000ff'ffffffff, ~uint64_t{0}};  // all but direction and in port
+
+  WordPair step_;
+  uint64_t room_and_kind_;
+};
+
 }  // namespace
+
+// Messages of a burst that go the same way: they have one verdict, one kind and one direction.
+struct Mma::Train {
+  const int32_t* verdicts;
+  const MessageMeta* meta;
+  int32_t verdict;
+  uint64_t way;
+  uint32_t end;  // of the burst
+  EDGEOS_INLINE bool has(uint32_t slot) const {
+    return slot < end && read_once(verdicts[slot]) == verdict && way_of(meta[slot].word) == way;
+  }
+  uint32_t stop(uint32_t slot) const {
+    do slot++;
+    while (has(slot));
+    return slot;
+  }
+};
 
 EDGEOS_CLONES uint32_t Mma::copy_in(Fwp& fwp, const Packet* packets, const uint32_t* flows, uint32_t count,
                                     const Entry& entry) {
@@ -185,47 +191,44 @@ Kill Mma::collect(Run& run) {
 
 // Moves messages from `slot` on as long as they go the same way; they leave the ring one by one as they are dealt with.
 Kill Mma::move_alike(const Source& from, uint32_t& slot, uint32_t end) {
-  const int32_t verdict = read_once(from.fwp.verdicts()[slot]);
-  const uint32_t index = static_cast<uint32_t>(verdict) + 2;
-  const uint64_t way = way_of(from.fwp.meta[slot]);
-  const uint8_t direction = from.fwp.meta[slot].direction();
-  uint32_t stop = slot + 1;
-  while (stop < end && read_once(from.fwp.verdicts()[stop]) == verdict && way_of(from.fwp.meta[stop]) == way) stop++;
-  if (verdict == kVerdictDone) return consume(from, slot, stop);
+  const MessageMeta first = from.fwp.meta[slot];
+  const Train train{from.fwp.verdicts(), from.fwp.meta.get(), read_once(from.fwp.verdicts()[slot]), way_of(first.word), end};
+  const uint32_t index = static_cast<uint32_t>(train.verdict) + 2;
+  if (train.verdict == kVerdictDone) return consume(from, slot, train.stop(slot));
   if (index >= kRoutes) return Kill::bad_port;
-  const Destination to = from.stage.routes[direction][index];
+  const Destination to = from.stage.routes[first.direction()][index];
   // A timer is nobody else's business.
-  if (from.fwp.meta[slot].kind() == MessageKind::timer && to.kind != Destination::Kind::drop) return Kill::bad_port;
+  if (first.kind() == MessageKind::timer && to.kind != Destination::Kind::drop) return Kill::bad_port;
   switch (to.kind) {
-    case Destination::Kind::stage: return move_to_stage(from, to, slot, stop);
-    case Destination::Kind::port: return move_to_port(from, to, slot, stop);
-    case Destination::Kind::upstream: return move_to_connections(from, to, slot, stop);
-    case Destination::Kind::drop: return drop_by_verdict(from, slot, stop);
+    case Destination::Kind::stage: return move_to_stage(from, to, slot, train);
+    case Destination::Kind::port: return move_to_port(from, to, slot, train);
+    case Destination::Kind::upstream: return move_to_connections(from, to, slot, train.stop(slot));
+    case Destination::Kind::drop: return drop_by_verdict(from, slot, train.stop(slot));
     case Destination::Kind::none: break;
   }
   return Kill::bad_port;
 }
 
-EDGEOS_CLONES Kill Mma::move_to_stage(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
+EDGEOS_CLONES Kill Mma::move_to_stage(const Source& from, const Destination& to, uint32_t& slot, const Train& same) {
   Fwp* next = from.chain.fwp(from.instance, to.index);
-  if (next == nullptr || next->slot_size < from.fwp.slot_size) return move_with_care(from, to, slot, stop);
+  if (next == nullptr || next->slot_size < from.fwp.slot_size) return move_with_care(from, to, slot, same.stop(slot));
+  const Train train = same;
   const Slots source = from.fwp.slots();
   const Slots target = next->slots();
   Memory memory{from.fwp, from.fwp.memory, from.fwp.memory_size};
-  const uint8_t direction = to.direction, in_port = to.in_port;
+  const Onward onward(from.fwp.meta[slot], to, target.size);
   uint32_t tail = next->ring.tail, hopped_enough = 0, at = slot;
   Kill cause = Kill::none;
-  for (; at < stop; at++) {
+  do {
     const Answer answer = read_answer(memory, source, at);
     cause = answer.fault;
     if (cause != Kill::none) break;
-    const MessageMeta meta{source.meta[at].time_ns, source.meta[at].word};
-    if (meta.hops() >= kHopsMax) {
+    if (source.meta[at].hops() >= kHopsMax) {
       hopped_enough++;
     } else {
-      fill_slot(target, tail++, answer.data, answer.len, meta.onward(direction, in_port));
+      onward.fill(target, tail++, answer, source.meta[at]);
     }
-  }
+  } while (train.has(++at));
   from.fwp.ring.head += at - slot;
   slot = at;
   next->ring.tail = tail;
@@ -247,24 +250,26 @@ Kill Mma::move_with_care(const Source& from, const Destination& to, uint32_t& sl
   return Kill::none;
 }
 
-EDGEOS_CLONES Kill Mma::move_to_port(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop) {
+Kill Mma::move_to_port(const Source& from, const Destination& to, uint32_t& slot, const Train& same) {
   Port& port = *ports_[to.index];
-  if (port.as_listener() != nullptr) return move_to_connections(from, to, slot, stop);
+  if (port.as_listener() != nullptr) return move_to_connections(from, to, slot, same.stop(slot));
+  const Train train = same;
   const Slots source = from.fwp.slots();
+  const bool packets = from.fwp.meta[slot].kind() == MessageKind::packet;
   Memory memory{from.fwp, from.fwp.memory, from.fwp.memory_size};
+  Packet burst[kBurst];
+  uint32_t count = 0;
   Kill cause = Kill::none;
-  uint32_t sent = 0, refused = 0;
-  for (; slot < stop; slot++) {
+  do {
     const Answer answer = read_answer(memory, source, slot);
     cause = answer.fault;
     if (cause != Kill::none) break;
-    const bool packet = source.meta[slot].kind() == MessageKind::packet;
-    const bool accepted = packet && port.send(answer.data, answer.len, source.meta[slot].time_ns);
-    accepted ? sent++ : refused++;
-  }
-  from.fwp.ring.head += sent + refused;
+    burst[count++] = {answer.data, answer.len, source.meta[slot].time_ns};
+  } while (train.has(++slot));
+  const uint32_t sent = packets ? port.send_burst(burst, count) : 0;
+  from.fwp.ring.head += count;
   from.chain.finish_sent(from.instance, sent);
-  from.chain.drop(from.instance, Drop::tx_full, refused);
+  from.chain.drop(from.instance, Drop::tx_full, count - sent);
   return cause;
 }
 

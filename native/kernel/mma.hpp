@@ -45,10 +45,11 @@ class Mma {
     Chain& chain;
     const StageSpec& stage;
   };
+  struct Train;
   Kill collect(Run& run);
   Kill move_alike(const Source& from, uint32_t& slot, uint32_t end);
-  Kill move_to_stage(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
-  Kill move_to_port(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
+  Kill move_to_stage(const Source& from, const Destination& to, uint32_t& slot, const Train& train);
+  Kill move_to_port(const Source& from, const Destination& to, uint32_t& slot, const Train& train);
   Kill move_with_care(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
   Kill move_to_connections(const Source& from, const Destination& to, uint32_t& slot, uint32_t stop);
   Kill consume(const Source& from, uint32_t& slot, uint32_t stop);

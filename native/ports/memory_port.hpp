@@ -52,6 +52,7 @@ class MemoryPort final : public Port {
 
   uint32_t receive(Packet* out, uint32_t max) override;
   bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
+  uint32_t send_burst(const Packet* packets, uint32_t count) override;
   void flush() override {}
   int wait_fd() const override { return options_.loop.empty() ? wake_.get() : -1; }
   bool lossless() const override { return options_.lossless; }
@@ -65,6 +66,7 @@ class MemoryPort final : public Port {
   uint32_t receive_loop(Packet* out, uint32_t max);
   uint32_t receive_due(Packet* out, uint32_t max);
   uint64_t due_ns(uint64_t packet) const { return begun_ns_ + packet * 1'000'000'000 / options_.rate; }
+  uint32_t send_to_sink(const Packet* packets, uint32_t count);
   bool send_to_queue(const uint8_t* data, uint32_t len, uint64_t time_ns);
 
   MemoryPortOptions options_;
