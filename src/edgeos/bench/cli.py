@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,24 @@ def churn(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick =
     from edgeos.bench.churn import run  # noqa: PLC0415
 
     _bench(run, json_file, plot_file, quick)
+
+
+@bench_app.command(epilog="Example:  [bold]edgeos bench click --click ~/click/userlevel/click --json click.json[/]")
+def click(
+    json_file: JsonFile = None,
+    plot_file: PlotFile = None,
+    quick: Quick = False,
+    program: Annotated[
+        Path | None,
+        typer.Option(
+            "--click", metavar="PATH", help="Native Click's userlevel driver, if it is not on the search path."
+        ),
+    ] = None,
+) -> None:
+    """The gallery's Click configurations, one FWP for all and one a client, beside native Click."""
+    from edgeos.bench.click import run  # noqa: PLC0415
+
+    _bench(partial(run, click=program), json_file, plot_file, quick)
 
 
 def _bench(run: Callable[[bool], Result], json_file: str | None, plot_file: Path | None, quick: bool) -> None:

@@ -109,6 +109,24 @@ def _listen(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _click(results: Mapping[str, Any]) -> Figure:
+    rows = results["configurations"]
+    series = {"native Click": [row["native"] for row in rows], "one FWP": [row["one_fwp"] for row in rows]}
+    for clients in rows[0]["fwp_per_client"]:
+        label = "one client" if clients == "1" else f"an FWP for each of {clients} clients"
+        series[label] = [row["fwp_per_client"][clients] for row in rows]
+    figure, axes = _canvas(10, 4)
+    width = 0.8 / len(series)
+    for position, (label, figures) in enumerate(series.items()):
+        places = [index + (position - (len(series) - 1) / 2) * width for index in range(len(rows))]
+        axes.bar(places, [found["ns_per_packet"] if found else 0.0 for found in figures], width, label=label)
+    axes.set_xticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_ylabel("nanoseconds a packet")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
 def _density(results: Mapping[str, Any]) -> Figure:
     figure, axes = _canvas(7, 4)
     for label, rows in (("FWPs", results["fwps"]), ("processes, proportional", results["processes"])):
@@ -162,4 +180,5 @@ _DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "listen": _listen,
     "density": _density,
     "churn": _churn,
+    "click": _click,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from xml.sax.saxutils import escape
 
 from edgeos.click.element import Element
@@ -81,7 +82,7 @@ class _Drawing:
                 ends = [(MARGIN + middle, self._top(row)), (MARGIN + middle, self._top(row) + self.height)]
                 points += ends if downwards else ends[::-1]
             points.append(self._port(target, False, number))
-            yield f'<path d="{_curve(points)}"/>'
+            yield f'<path d="{_curve(points, downwards)}"/>'
 
     def _boxes(self) -> Iterator[str]:
         for node, element in enumerate(self.router.elements):
@@ -109,12 +110,12 @@ class _Drawing:
                     yield f'<text class="port" x="{x + 8:.1f}" y="{y + (12 if out else -5):.1f}">{number}</text>'
 
 
-def _curve(points: Sequence[tuple[float, float]]) -> str:
-    """A smooth line through the points that leaves and enters each of them vertically."""
-    x, y = points[0]
-    parts = [f"M{x:.1f},{y:.1f}"]
-    for next_x, next_y in points[1:]:
-        bend = max(abs(next_y - y) / 2, 12.0)
-        parts.append(f"C{x:.1f},{y + bend:.1f} {next_x:.1f},{next_y - bend:.1f} {next_x:.1f},{next_y:.1f}")
-        x, y = next_x, next_y
+def _curve(points: Sequence[tuple[float, float]], downwards: bool) -> str:
+    """A smooth line through the points, which leaves the first and reaches the last one downwards."""
+    way = 1 if downwards else -1
+    ways = [1, *[way] * (len(points) - 2), 1]
+    parts = [f"M{points[0][0]:.1f},{points[0][1]:.1f}"]
+    for ((x, y), here), ((to_x, to_y), there) in pairwise(zip(points, ways, strict=True)):
+        bend = max(abs(to_y - y) / 2, 14.0)
+        parts.append(f"C{x:.1f},{y + here * bend:.1f} {to_x:.1f},{to_y - there * bend:.1f} {to_x:.1f},{to_y:.1f}")
     return "".join(parts)
