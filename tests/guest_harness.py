@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Guest:
         i32, i64 = wasmtime.ValType.i32, wasmtime.ValType.i64
         linker.define_func("edgeos", "emit", wasmtime.FuncType([i32()] * 4, [i32()]), lambda *_: -1)
         linker.define_func("edgeos", "stream", wasmtime.FuncType([i32(), i64(), *[i32()] * 4], [i32()]), stream)
+        linker.define_func("edgeos", "random", wasmtime.FuncType([i32(), i32()], [i32()]), self._random)
         exports = linker.instantiate(self._store, module).exports(self._store)
         self._exports = exports
         memory = exports["memory"]
@@ -78,6 +80,10 @@ class Guest:
         burst = exports["edgeos_burst"]
         assert isinstance(burst, wasmtime.Func)
         self._burst = burst
+
+    def _random(self, address: int, size: int) -> int:
+        self.write(address, os.urandom(size))
+        return 0
 
     def _call(self, name: str, *arguments: int) -> int:
         function = self._exports[name]

@@ -1,9 +1,10 @@
-/* arena.h: the memory behind the guest's own data, handed out in blocks and taken back.
+/* arena.h: memory for all that has no fixed size, handed out in blocks and taken back.
  *
  * Free blocks hang in lists by size, so that taking and giving are a few steps whatever the number of blocks;
- * neighbours
- * that are free become one block. The arena grows by pages of 64 KiB at its end, up to its limit, and writes only where
- * blocks are: what was never used is never touched. Pointers are 32 bits: this is for WebAssembly only.
+ * neighbours that are free become one block. The arena starts in a few bytes among the guest's own variables, where small
+ * caches find all they need, and goes on behind the slots: what lies between is one block that is never given back. It
+ * grows by pages of 64 KiB at its end, up to its limit, and writes only where blocks are: what was never used is never
+ * touched. Pointers are 32 bits: this is for WebAssembly only.
  */
 #ifndef MEMCACHED_ARENA_H
 #define MEMCACHED_ARENA_H
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #define ARENA_PAGE 65536u
+#define ARENA_FIRST 2048u /* bytes among the guest's variables: ten small items and their connection */
 #define ARENA_SMALL 256u /* below, each multiple of 8 has a list of its own; above, eight share each doubling */
 #define ARENA_BINS (ARENA_SMALL / 8 + 24 * 8)
 
@@ -25,8 +27,12 @@ struct block {
 #define BLOCK_HEADER 8u
 #define BLOCK_MIN 16u
 
+static _Alignas(8) uint8_t arena_first[ARENA_FIRST];
+
 static struct {
-    uint8_t *start, *end;
+    uint8_t *end;
+    uint32_t gap;       /* bytes between its two parts, which are not its own */
+    uint32_t rest;      /* bytes behind `end` that are there but not in use yet */
     struct block *last; /* in memory */
     uint32_t limit;     /* bytes that it may have in all; 0 = as many as there are pages */
     uint32_t refused;   /* pages that could not be had at once; 0 = none were refused yet */
@@ -95,25 +101,43 @@ static void arena_release(struct block *b) {
     arena_list(b);
 }
 
-/* Begins with the memory from `start` to the end of what there is. */
+/* Begins with its bytes among the guest's variables; what there is from `start` on is left untouched for later. */
 static void arena_open(uint32_t start, uint32_t limit) {
-    arena.start = (uint8_t *)(uintptr_t)((start + 7) / 8 * 8);
-    arena.end = (uint8_t *)(uintptr_t)(__builtin_wasm_memory_size(0) * ARENA_PAGE);
     arena.limit = limit;
-    if (arena.end - arena.start < (ptrdiff_t)BLOCK_MIN) {
-        arena.start = arena.end;
-        return;
-    }
-    struct block *b = (struct block *)arena.start;
-    b->size = (uint32_t)(arena.end - arena.start) & ~7u;
-    b->before = 0;
+    struct block *first = (struct block *)arena_first;
+    struct block *gap = (struct block *)(arena_first + ARENA_FIRST - BLOCK_HEADER);
+    uint8_t *end = (uint8_t *)(uintptr_t)(__builtin_wasm_memory_size(0) * ARENA_PAGE);
+    uint8_t *rest = (uint8_t *)(uintptr_t)((start + 7) / 8 * 8);
+    if (end - rest < (ptrdiff_t)BLOCK_MIN) rest = end;
+    arena.end = rest;
+    arena.rest = (uint32_t)(end - rest);
+    arena.gap = (uint32_t)(rest - (uint8_t *)gap);
+    *first = (struct block){.size = ARENA_FIRST - BLOCK_HEADER};
+    gap->size = arena.gap;
+    gap->before = block_size(first);
+    arena.last = gap;
+    arena_release(first);
+}
+
+static uint32_t arena_total(void) { return (uint32_t)(arena.end - arena_first) - arena.gap + arena.rest; }
+
+/* Lists `len` bytes at the end as free. */
+static void arena_extend(uint32_t len) {
+    struct block *b = (struct block *)arena.end;
+    b->size = len;
+    b->before = block_size(arena.last);
+    arena.end += len;
     arena_release(b);
 }
 
-static uint32_t arena_total(void) { return (uint32_t)(arena.end - arena.start); }
-
-/* Adds pages for a block of `size` bytes. */
+/* Takes what is there behind the end, or adds pages, for a block of `size` bytes. */
 static bool arena_grow(uint32_t size) {
+    if (arena.rest) {
+        uint32_t rest = arena.rest;
+        arena.rest = 0;
+        arena_extend(rest);
+        if (rest >= size) return true;
+    }
     uint32_t pages = (size + ARENA_PAGE - 1) / ARENA_PAGE;
     if (arena.refused && pages >= arena.refused) return false;
     bool allowed = !arena.limit || (uint64_t)arena_total() + (uint64_t)pages * ARENA_PAGE <= arena.limit;
@@ -122,12 +146,7 @@ static bool arena_grow(uint32_t size) {
         arena.refused = pages;
         return false;
     }
-    struct block *b = (struct block *)arena.end;
-    uint32_t before = arena.last ? block_size(arena.last) : 0;
-    arena.end += pages * ARENA_PAGE;
-    b->size = pages * ARENA_PAGE;
-    b->before = before;
-    arena_release(b);
+    arena_extend(pages * ARENA_PAGE);
     return true;
 }
 

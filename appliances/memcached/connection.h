@@ -1,11 +1,10 @@
 /* connection.h: one client connection: what of its input waits, the value it is sending, and the output it has not
  * taken.
  *
- * Answers are collected in one small buffer and sent when it is full or a message has been dealt with. When the
- * kernel takes
- * only a part, the rest waits here: short pieces as copies, values as references to their items. Until it has left,
- * no more
- * commands of this connection are read; what comes in meanwhile is held, up to HELD_MAX.
+ * Answers are collected in one small buffer. What it holds when a message has been dealt with takes that message's place
+ * and goes back by verdict; what does not fit is sent before. When the kernel takes only a part, the rest waits here: short
+ * pieces as copies, values as references to their items. Until it has left, no more commands of this connection are read;
+ * what comes in meanwhile is held, up to HELD_MAX.
  */
 #ifndef MEMCACHED_CONNECTION_H
 #define MEMCACHED_CONNECTION_H
@@ -14,8 +13,9 @@
 
 #define HELD_MAX (1024u * 1024u) /* bytes of input that one connection may have waiting */
 #define HELD_FIRST 256u
-#define OUT_SIZE 4096u
-#define OUT_COPY_MAX 1024u /* longer values are not copied into the buffer */
+#define OUT_SIZE 1536u
+#define OUT_COPY_MAX 1152u /* longer values are not copied into the buffer */
+#define HEAD_SIZE 512u     /* a line with a key in base64, numbers and an opaque, or a binary header with a key */
 #define UDP_HEADER 8u
 #define UDP_PAYLOAD 1392u
 #define OPAQUE_MAX 32
@@ -144,7 +144,7 @@ static void unsent_continue(struct connection *c) {
 /* ---- One answer: a line or header that is built here, a value or other body, and an end ---- */
 
 static struct {
-    uint8_t head[1024];
+    uint8_t head[HEAD_SIZE];
     uint8_t *at; /* behind what the head holds */
     struct item *item;
     const uint8_t *body;
@@ -220,7 +220,7 @@ static void reply_end(struct connection *c) {
 
 /* ---- Connections by their flow ---- */
 
-#define CONNECTION_BUCKETS 64u
+#define CONNECTION_BUCKETS 32u
 
 static struct connection *connections[CONNECTION_BUCKETS];
 static uint32_t connection_count, connections_most;

@@ -9,6 +9,7 @@
 #define MEMCACHED_ITEMS_H
 
 #include "arena.h"
+#include "keyed_hash.h"
 #include "numbers.h"
 
 #define KEY_MAX 250
@@ -27,6 +28,7 @@ struct item {
     uint32_t used_at;
     uint32_t client_flags;
     uint32_t value_len; /* with CR LF */
+    uint32_t hash;
     uint16_t references; /* one of them while linked */
     uint8_t marks;
     uint8_t key_len;
@@ -111,21 +113,6 @@ static uint64_t next_cas(void) { return ++cache.last_cas; }
 
 /* ---- The table ---- */
 
-static uint32_t hash_of(const uint8_t *key, uint32_t len) {
-    uint32_t h = 0x9e3779b9u ^ len;
-    uint32_t i = 0;
-    for (; i + 4 <= len; i += 4) {
-        uint32_t word;
-        memcpy(&word, key + i, 4);
-        h = (h ^ word) * 0x85ebca6bu;
-        h ^= h >> 15;
-    }
-    for (; i < len; i++) h = (h ^ key[i]) * 0x01000193u;
-    h ^= h >> 16;
-    h *= 0xc2b2ae35u;
-    return h ^ h >> 13;
-}
-
 static struct item **bucket_of(uint32_t hash) {
     if (cache.old && (hash & cache.old_mask) >= cache.moved) return &cache.old[hash & cache.old_mask];
     return &cache.buckets[hash & cache.mask];
@@ -136,7 +123,7 @@ static void table_move_some(void) {
         struct item *it = cache.old[cache.moved++];
         while (it) {
             struct item *following = it->chain;
-            struct item **bucket = &cache.buckets[hash_of(it->bytes, it->key_len) & cache.mask];
+            struct item **bucket = &cache.buckets[it->hash & cache.mask];
             it->chain = *bucket;
             *bucket = it;
             it = following;
@@ -201,7 +188,7 @@ static void item_link(struct item *it) {
     it->cas = next_cas();
     it->references++;
     table_grow();
-    struct item **bucket = bucket_of(hash_of(it->bytes, it->key_len));
+    struct item **bucket = bucket_of(it->hash);
     it->chain = *bucket;
     *bucket = it;
     list_add(it);
@@ -216,7 +203,7 @@ static void item_link(struct item *it) {
 static void item_unlink(struct item *it) {
     if (!(it->marks & MARK_LINKED)) return;
     it->marks &= (uint8_t)~MARK_LINKED;
-    struct item **at = bucket_of(hash_of(it->bytes, it->key_len));
+    struct item **at = bucket_of(it->hash);
     while (*at != it) at = &(*at)->chain;
     *at = it->chain;
     list_remove(it);
@@ -287,6 +274,7 @@ static struct item *item_new(const uint8_t *key, uint32_t key_len, uint32_t clie
     it->value_len = (uint32_t)value_len;
     it->references = 1;
     it->key_len = (uint8_t)key_len;
+    it->hash = hash_of(key, key_len);
     memcpy(it->bytes, key, key_len);
     return it;
 }
@@ -295,8 +283,9 @@ static struct item *item_new(const uint8_t *key, uint32_t key_len, uint32_t clie
 
 static struct item *item_find(const uint8_t *key, uint32_t len) {
     table_move_some();
-    struct item *it = *bucket_of(hash_of(key, len));
-    while (it && (it->key_len != len || memcmp(it->bytes, key, len) != 0)) it = it->chain;
+    uint32_t hash = hash_of(key, len);
+    struct item *it = *bucket_of(hash);
+    while (it && (it->hash != hash || it->key_len != len || memcmp(it->bytes, key, len) != 0)) it = it->chain;
     if (!it) return 0;
     if (item_flushed(it)) {
         stats.get_flushed++;

@@ -1,10 +1,14 @@
 /* memcached: a cache of its own for each client, in the text, meta and binary protocols of memcached. See README.md.
  *
- * Reading order: arena.h (memory), items.h (the cache), connection.h (input and output), text.h and binary.h
+ * Reading order: arena.h (memory), keyed_hash.h, items.h (the cache), connection.h (input and output), text.h and binary.h
  * (protocols).
  */
+#ifndef EDGEOS_SLOTS
 #define EDGEOS_SLOTS 8
+#endif
+#ifndef EDGEOS_SLOT_SIZE
 #define EDGEOS_SLOT_SIZE 4096
+#endif
 #include <edgeos.h>
 
 #include "binary.h"
@@ -65,13 +69,25 @@ static void receive(struct connection *c, uint8_t *at, uint32_t len) {
     if (c->held_len > len) consume_held(c); /* else there was nothing in front of it, and it has been tried */
 }
 
-/* Sends what was answered; closes the connection when it is over. */
-static void settle(struct connection *c) {
+/* What was answered takes the place of the message that asked for it: the kernel sends that on without a call. */
+static bool answer_in_place(const struct connection *c, edgeos_message *m) {
+    if (m->kind != EDGEOS_DATA || !out.len || c->unsent || c->dead || c->closing || out.len > m->capacity) return false;
+    memcpy(m->data, out.bytes, out.len);
+    m->len = out.len;
+    out.len = 0;
+    return true;
+}
+
+/* Sends what was answered; closes the connection when it is over. Returns the verdict on the message. */
+static int settle(struct connection *c, edgeos_message *m) {
+    if (answer_in_place(c, m)) return EDGEOS_BACK;
     out_flush(c);
     if (c->ended && !c->unsent) c->closing = true;
-    if (!c->dead && !(c->closing && !c->unsent)) return;
-    edgeos_close(c->flow);
-    connection_end(c);
+    if (c->dead || (c->closing && !c->unsent)) {
+        edgeos_close(c->flow);
+        connection_end(c);
+    }
+    return EDGEOS_DONE;
 }
 
 /* ---- Messages ---- */
@@ -97,6 +113,7 @@ static struct connection *known_connection(uint64_t flow) {
 
 int edgeos_handle(edgeos_message *m) {
     time_is(m->time_ns);
+    hash_key_draw();
     if (m->kind == EDGEOS_DATAGRAM) {
         datagram(m);
         return EDGEOS_DONE;
@@ -123,8 +140,7 @@ int edgeos_handle(edgeos_message *m) {
     case EDGEOS_HALF_CLOSED: c->ended = true; break;
     default: break;
     }
-    settle(c);
-    return EDGEOS_DONE;
+    return settle(c, m);
 }
 
 /* ---- Configuration ---- */

@@ -55,6 +55,7 @@ from edgeos.units import format_size
 MIB = 1024 * KIB
 DAY_NS = 86_400 * SECOND_NS
 ANY = parse_match("any")
+SLOTS_DEFAULT, SLOT_SIZE_DEFAULT = 64, 2048  # as in edgeos.h
 SLOT_GAP = 64  # bytes between slots, see EDGEOS_SLOT_STRIDE in edgeos.h
 
 
@@ -194,9 +195,13 @@ def _template_origin(template: TemplateSettings) -> Iterator[tuple[str, BadValue
 
 
 def _template_memory(template: TemplateSettings) -> Iterator[tuple[str, BadValueError]]:
-    # A module carries its own layout, which is read when it is loaded.
-    needed = template.slots * (template.slot_size + SLOT_GAP) + template.stack
-    if template.module is None and needed > template.memory:
+    # A module carries its own layout, and a source may: those are read when the guest is loaded.
+    if template.module is not None or (template.slots is None and template.slot_size is None):
+        return
+    slots = SLOTS_DEFAULT if template.slots is None else template.slots
+    slot_size = SLOT_SIZE_DEFAULT if template.slot_size is None else template.slot_size
+    needed = slots * (slot_size + SLOT_GAP) + template.stack
+    if needed > template.memory:
         yield (
             "memory",
             BadValueError(
@@ -350,8 +355,8 @@ TEMPLATE = Section(
             attribute="budget_ns",
         ),
         Field("stack", size(4 * KIB, MIB, 16), "bytes of stack"),
-        Field("slots", Integer(8, 256, power_of_two=True), "messages that one FWP holds"),
-        Field("slot_size", size(64, 64 * KIB, 64), "bytes of the largest message"),
+        Field("slots", Integer(8, 256, power_of_two=True), "messages that one FWP holds; 64, or what the source says"),
+        Field("slot_size", size(64, 64 * KIB, 64), "bytes of the largest message; 2KiB, or what the source says"),
         Field("ready_low", Integer(0, 65536), "the pool is refilled below this many ready FWPs"),
         Field("ready_high", Integer(1, 65536), "the pool keeps at most this many ready FWPs"),
         Field("grant", Table(Grants, tuple(GRANT.keys)), "what its guests may do beyond their messages"),

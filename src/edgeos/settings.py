@@ -103,8 +103,9 @@ class TemplateSettings:
 
     `click` is the file of a configuration, `define` gives values to its `$variables`, and `devices` names its devices
     in the order of their numbers: what stands in front of the stage, then what its out ports lead to. `memory`,
-    `stack` and `slot_size` are bytes. `budget_ns` bounds one call into the guest. The pool keeps between `ready_low`
-    and `ready_high` FWPs ready.
+    `stack` and `slot_size` are bytes. `slots` and `slot_size` are the source's own unless given, 64 and 2048 where it
+    has none. `budget_ns` bounds one call into the guest. The pool keeps between `ready_low` and `ready_high` FWPs
+    ready.
     """
 
     name: str
@@ -118,8 +119,8 @@ class TemplateSettings:
     memory: int = 1024 * KIB
     budget_ns: int = 10 * MILLISECOND_NS
     stack: int = 8 * KIB
-    slots: int = 64
-    slot_size: int = 2048
+    slots: int | None = None
+    slot_size: int | None = None
     ready_low: int = 8
     ready_high: int = 64
     grant: Grants = field(default_factory=Grants)

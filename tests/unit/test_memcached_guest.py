@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from guest_harness import GuestRefusedError
 from memcached_harness import CLOSED, HALF_CLOSED, ROOM, GuestCache
+
+from edgeos import GuestError, TemplateSettings
+from edgeos.code_cache import CodeCache
+from edgeos.guest import load_guest
+from edgeos.settings import Grants
 
 SECOND_NS = 1_000_000_000
 
@@ -235,11 +242,11 @@ def test_memory_is_given_back_and_used_again() -> None:
     assert int(stats.split("total_malloced ")[1].split()[0]) <= 512 * 1024
 
 
-def test_an_idle_client_with_ten_small_items_fits_in_64_kib() -> None:
+def test_an_idle_client_with_ten_small_items_fits_in_16_kib() -> None:
     cache = GuestCache()
     for i in range(10):
         assert ask(cache, f"set key{i} 0 0 20\n{'x' * 20}\n") == "STORED\n"
-    assert cache.touched() <= 64 * 1024
+    assert cache.touched() <= 16 * 1024
 
 
 def test_statistics_have_the_usual_sections() -> None:
@@ -281,3 +288,19 @@ def test_room_without_anything_to_send_is_harmless() -> None:
 def test_configuration_mistakes_are_named(config: str, reason: str) -> None:
     with pytest.raises(GuestRefusedError, match=reason):
         GuestCache(config)
+
+
+def test_its_own_slots_are_used_without_a_warning(tmp_path: Path) -> None:
+    lines: list[str] = []
+    template = TemplateSettings(name="cache", appliance="memcached", grant=Grants(random=True))
+    layout = load_guest(template, CodeCache(tmp_path), lines.append).layout
+    assert (layout.slots, layout.slot_size) == (8, 4096)
+    assert [line for line in lines if "warning" in line] == []
+    asked = load_guest(replace(template, slots=16, slot_size=2048), CodeCache(tmp_path), lines.append).layout
+    assert (asked.slots, asked.slot_size) == (16, 2048)
+    assert [line for line in lines if "warning" in line] == []
+
+
+def test_without_its_grant_it_is_refused() -> None:
+    with pytest.raises(GuestError, match=r"grant = \{ random = true \}"):
+        load_guest(TemplateSettings(name="cache", appliance="memcached"), CodeCache())
