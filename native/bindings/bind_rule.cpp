@@ -1,6 +1,7 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
 
 #include "../kernel/rule_table.hpp"
 #include "bindings.hpp"
@@ -38,15 +39,15 @@ void bind_rule(nb::module_& m) {
               std::optional<uint8_t> protocol, const std::optional<PrefixValue>& source,
               const std::optional<PrefixValue>& destination, const std::optional<RangeValue>& source_ports,
               const std::optional<RangeValue>& destination_ports, const std::optional<RangeValue>& any_port,
-              std::optional<uint16_t> vlan, std::optional<uint16_t> port) {
+              std::optional<uint16_t> vlan, std::optional<uint16_t> port, uint32_t new_clients, std::string tenant) {
              new (self) Rule{id, priority, order, ip, ip_version, ethertype, protocol, prefix_from(source), prefix_from(destination),
                              range_from(source_ports), range_from(destination_ports), range_from(any_port), vlan, port,
-                             action, static_cast<Isolation>(isolation), max_clients};
+                             action, static_cast<Isolation>(isolation), max_clients, new_clients, std::move(tenant)};
            },
            nb::kw_only(), "id"_a, "priority"_a, "order"_a, "action"_a, "isolation"_a, "max_clients"_a, "ip"_a = nb::none(), "ip_version"_a = 0, "ethertype"_a = nb::none(),
            "protocol"_a = nb::none(), "source"_a = nb::none(), "destination"_a = nb::none(),
            "source_ports"_a = nb::none(), "destination_ports"_a = nb::none(), "any_port"_a = nb::none(),
-           "vlan"_a = nb::none(), "port"_a = nb::none())
+           "vlan"_a = nb::none(), "port"_a = nb::none(), "new_clients"_a = 0, "tenant"_a = "")
       .def_ro("id", &Rule::id)
       .def_ro("priority", &Rule::priority)
       .def_ro("order", &Rule::order)
@@ -55,7 +56,7 @@ void bind_rule(nb::module_& m) {
   // For tests of the order alone.
   nb::class_<RuleTable>(m, "RuleTable")
       .def(nb::init<>())
-      .def("add", &RuleTable::add, "rule"_a)
+      .def("add", [](RuleTable& self, const Rule& rule) { self.add(rule); }, "rule"_a)
       .def("remove", &RuleTable::remove, "id"_a)
       .def_prop_ro("ids", [](const RuleTable& self) {
         nb::list ids;

@@ -36,7 +36,7 @@ void fill_routes(std::array<Destination, kRoutes>& routes, const RoutesValue& va
 }
 
 void make_chain(BoundChain* self, const std::string& name, uint8_t when_full, uint8_t on_kill, uint64_t idle_timeout_ns,
-                uint32_t max_fwps, uint16_t domain, const std::vector<StageValue>& stages,
+                uint32_t max_fwps, uint32_t new_clients, uint16_t domain, const std::vector<StageValue>& stages,
                 const std::vector<EntryValue>& entries) {
   new (self) BoundChain{};
   ChainSpec& spec = self->spec;
@@ -45,6 +45,7 @@ void make_chain(BoundChain* self, const std::string& name, uint8_t when_full, ui
   spec.on_kill = static_cast<OnKill>(on_kill);
   spec.idle_timeout_ns = idle_timeout_ns;
   spec.max_fwps = max_fwps;
+  spec.new_clients = new_clients;
   spec.domain = domain;
   for (const auto& [stage_name, tmpl, forward, reverse] : stages) {
     StageSpec stage;
@@ -60,9 +61,10 @@ void make_chain(BoundChain* self, const std::string& name, uint8_t when_full, ui
 
 std::vector<uint32_t> apply(Worker& worker, const std::vector<BoundChain>& chains, std::vector<uint32_t> retired_chains,
                             std::vector<uint32_t> retired_templates, std::vector<Rule> rules,
-                            std::vector<uint64_t> removed_rules, std::vector<std::pair<uint64_t, uint64_t>> rule_orders) {
+                            std::vector<uint64_t> removed_rules, std::vector<std::pair<uint64_t, uint64_t>> rule_orders,
+                            std::vector<TenantSpec> tenants, std::vector<std::string> removed_tenants) {
   Change change{{}, std::move(retired_chains), std::move(retired_templates), std::move(rules), std::move(removed_rules),
-                std::move(rule_orders)};
+                std::move(rule_orders), std::move(tenants), std::move(removed_tenants)};
   for (const BoundChain& chain : chains) {
     change.chains.push_back(chain.spec);
     for (size_t i = 0; i < chain.templates.size(); i++)
@@ -143,9 +145,25 @@ nb::dict port_dict(const PortSnapshot& s) {
   return d;
 }
 
+nb::dict tenant_dict(const TenantSnapshot& s) {
+  nb::dict d;
+  d["name"] = s.name;
+  d["received"] = s.counters.received;
+  d["received_bytes"] = s.counters.received_bytes;
+  d["copied_bytes"] = s.counters.copied_bytes;
+  d["cpu_ns"] = s.counters.cpu_ns;
+  d["memory"] = s.counters.memory;
+  d["fwps"] = s.counters.fwps;
+  d["clients"] = s.counters.clients;
+  d["admitted"] = s.counters.admitted;
+  d["refused"] = named(kDropNames, s.counters.refused);
+  d["killed"] = s.counters.killed;
+  return d;
+}
+
 nb::dict snapshot_dict(const Snapshot& s) {
   nb::dict d;
-  nb::list chains, ports;
+  nb::list chains, ports, tenants;
   for (const ChainSnapshot& chain : s.chains)
     if (!chain.name.empty()) chains.append(chain_dict(chain));
   for (const PortSnapshot& port : s.ports) ports.append(port_dict(port));
@@ -156,7 +174,9 @@ nb::dict snapshot_dict(const Snapshot& s) {
   d["flows"] = s.flows;
   d["dropped"] = named(kDropNames, s.dropped);
   d["chains"] = chains;
+  for (const TenantSnapshot& tenant : s.tenants) tenants.append(tenant_dict(tenant));
   d["ports"] = ports;
+  d["tenants"] = tenants;
   return d;
 }
 
@@ -210,7 +230,16 @@ void bind_worker(nb::module_& m) {
 
   nb::class_<BoundChain>(m, "ChainSpec")
       .def("__init__", &make_chain, "name"_a, nb::kw_only(), "when_full"_a, "on_kill"_a, "idle_timeout_ns"_a, "max_fwps"_a,
-           "domain"_a, "stages"_a, "entries"_a);
+           "new_clients"_a, "domain"_a, "stages"_a, "entries"_a);
+
+  nb::class_<TenantSpec>(m, "TenantSpec")
+      .def("__init__",
+           [](TenantSpec* self, const std::string& name, uint64_t cpu_ns, uint64_t memory, uint64_t fwps, uint64_t clients,
+              uint64_t copied_bytes, uint64_t messages, uint64_t new_clients) {
+             new (self) TenantSpec{name, Quotas{cpu_ns, memory, fwps, clients, copied_bytes, messages, new_clients}};
+           },
+           "name"_a, nb::kw_only(), "cpu_ns"_a, "memory"_a, "fwps"_a, "clients"_a, "copied_bytes"_a, "messages"_a,
+           "new_clients"_a);
 
   using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Worker>(m, "Worker")
@@ -247,7 +276,8 @@ void bind_worker(nb::module_& m) {
            },
            "kind"_a, "address"_a, "port"_a = 0)
       .def("apply", &apply, nb::kw_only(), "chains"_a, "retired_chains"_a, "retired_templates"_a, "rules"_a,
-           "removed_rules"_a, "rule_orders"_a)
+           "removed_rules"_a, "rule_orders"_a, "tenants"_a = std::vector<TenantSpec>{},
+           "removed_tenants"_a = std::vector<std::string>{})
       .def("run_once", [](Worker& self) { return self.run_once(); }, WithoutGil())
       .def("start", [](Worker& self) { self.start(); })
       .def("stop", [](Worker& self) { self.stop(); }, WithoutGil())

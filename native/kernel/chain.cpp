@@ -12,7 +12,8 @@ uint64_t read_counter(const Fwp& fwp, const CounterLayout& counter) {
 }
 
 Chain::Chain(ChainSpec spec)
-    : stage_counters(spec.stages.size()),
+    : new_clients(spec.new_clients),
+      stage_counters(spec.stages.size()),
       departed(spec.stages.size()),
       spec_(std::move(spec)),
       credit_(kSlotsMax),
@@ -20,6 +21,7 @@ Chain::Chain(ChainSpec spec)
   for (size_t i = 0; i < spec_.stages.size(); i++) {
     const Layout& layout = spec_.stages[i].pool->tmpl().layout();
     credit_ = std::min(credit_, layout.slots);
+    memory_ += layout.memory;
     departed[i].resize(layout.counters.size());
     auto& upstream = spec_.stages[i].routes[kUpstream];
     upstream[size_t(kVerdictBack + 2)].kind = Destination::Kind::upstream;
@@ -42,19 +44,33 @@ bool Chain::bind(ChainInstance& instance, uint64_t now_ns) {
 }
 
 Fwp* Chain::replace(ChainInstance& instance, uint8_t stage) {
-  Fwp* fwp = spec_.stages[stage].pool->take();
+  Pool& pool = *spec_.stages[stage].pool;
+  Tenant* tenant = instance.tenant;
+  if (tenant != nullptr && !tenant->has_memory(pool.tmpl().layout().memory)) return nullptr;
+  Fwp* fwp = pool.take();
   if (fwp == nullptr) return nullptr;
   fwp->prefetch();
   fwp->activate(&instance, stage);
+  if (tenant != nullptr) tenant->bind(*fwp);
   instance.fwps[stage] = fwp;
   counters.peak = std::max(counters.peak, ++counters.live);
   return fwp;
+}
+
+Drop Chain::why_no_fwp(const ChainInstance& instance) {
+  if (instance.blocked) return Drop::blocked;
+  const std::vector<StageSpec>& stages = instance.chain->spec().stages;
+  for (size_t i = 0; instance.tenant != nullptr && i < stages.size(); i++)
+    if (instance.fwps[i] == nullptr && !instance.tenant->has_memory(stages[i].pool->tmpl().layout().memory))
+      return Drop::tenant_memory;
+  return Drop::no_fwp;
 }
 
 void Chain::retire(Fwp& fwp) {
   const std::vector<CounterLayout>& layout = fwp.tmpl().layout().counters;
   for (size_t i = 0; i < layout.size(); i++) departed[fwp.stage][i] += read_counter(fwp, layout[i]);
   Pool& pool = *spec_.stages[fwp.stage].pool;
+  if (fwp.owner->tenant != nullptr) fwp.owner->tenant->unbind(fwp);
   fwp.owner->fwps[fwp.stage] = nullptr;
   fwp.retire();
   pool.give_back(&fwp);

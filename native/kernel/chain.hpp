@@ -20,7 +20,9 @@
 #include "limits.hpp"
 #include "packet_parser.hpp"
 #include "pool.hpp"
+#include "rate.hpp"
 #include "rule_table.hpp"
+#include "tenant.hpp"
 
 namespace edgeos {
 
@@ -59,6 +61,7 @@ struct ChainSpec {
   OnKill on_kill = OnKill::restart;
   uint64_t idle_timeout_ns = 60'000'000'000;
   uint32_t max_fwps = 1000;
+  uint32_t new_clients = 0;  // a second; 0 is any number
   uint16_t domain = 0;
   std::vector<StageSpec> stages;
   std::array<Entry, kPortsMax> entries{};  // by number of the port
@@ -101,6 +104,7 @@ struct InstanceStreams {
 struct ChainInstance {
   Chain* chain = nullptr;
   RuleEntry* rule = nullptr;  // that let it in
+  Tenant* tenant = nullptr;
   Isolation isolation = Isolation::client;
   uint32_t number = 0;
   uint32_t in_flight = 0;
@@ -172,6 +176,7 @@ class Chain {
   void retire() { retired_ = true; }
   bool retired() const { return retired_; }
   bool is_wire() const { return spec_.stages.empty(); }
+  uint64_t memory() const { return memory_; }  // bytes of a new instance's FWPs
   // FWPs that it may still bind, now or later.
   uint64_t places() const { return retired_ ? instances_ * spec_.stages.size() : is_wire() ? 0 : spec_.max_fwps; }
   uint64_t instances() const { return instances_; }
@@ -182,7 +187,7 @@ class Chain {
     instance.in_flight -= messages;
   }
   // Why fwp() gave nothing.
-  static Drop why_no_fwp(const ChainInstance& instance) { return instance.blocked ? Drop::blocked : Drop::no_fwp; }
+  static Drop why_no_fwp(const ChainInstance& instance);
   void finish_sent(ChainInstance& instance, uint32_t messages) {
     counters.sent += messages;
     instance.in_flight -= messages;
@@ -194,6 +199,7 @@ class Chain {
   }
 
   ChainCounters counters;
+  Rate new_clients;
   Histogram activation_ns;
   std::vector<StageCounters> stage_counters;
   std::vector<std::vector<uint64_t>> departed;  // by stage, the guest's counters of FWPs that are gone
@@ -216,6 +222,7 @@ class Chain {
   bool closed_ = false;
   bool retired_ = false;
   uint64_t touch_grain_ns_;
+  uint64_t memory_ = 0;
   Order idle_;
   Order connected_;
 };

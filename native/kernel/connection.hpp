@@ -86,8 +86,8 @@ struct Connection {
 
   uint64_t since_ns = 0;  // its place in `deadlines`
   Deadlines* deadlines = nullptr;
-  enum class Place : uint8_t { none, work, parked } place = Place::none;
-  Link<Connection> work_link;      // in the list of work, or among those that wait for room of their instance
+  enum class Place : uint8_t { none, work, parked, waiting } place = Place::none;
+  Link<Connection> work_link;      // in the list of work, among those that wait for room of their instance, or for their time
   Link<Connection> instance_link;
   Link<Connection> deadline_link;
   Link<Connection> client_link;

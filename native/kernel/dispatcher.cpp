@@ -114,19 +114,33 @@ uint32_t Dispatcher::admit(uint16_t port, const Packet* packets, const uint32_t*
     return count;
   }
   if (chain.is_wire()) return pass(packets, count, instance, in);
-  const uint32_t fits = std::min(count, chain.entry_room(instance));
-  if (fits < count && ports_[port]->lossless()) count = fits;
+  const uint32_t room = std::min(count, chain.entry_room(instance));
+  if (room < count && ports_[port]->lossless()) count = room;
   chain.counters.received += count;
   instance.in_flight += count;
+  Drop why{};
+  const uint32_t fits = instance.tenant == nullptr ? room : police(instance, packets, room, why);
   Fwp* fwp = instance.blocked ? nullptr : chain.fwp(instance, in.stage);
   if (fwp == nullptr) {
-    chain.drop(instance, Chain::why_no_fwp(instance), count);
+    const Drop missing = Chain::why_no_fwp(instance);
+    if (missing == Drop::tenant_memory) instance.tenant->refuse(missing, count);
+    chain.drop(instance, missing, count);
     return count;
   }
   chain.touch(instance, now_ns_);
   chain.drop(instance, Drop::oversize, mma_.copy_in(*fwp, packets, flows, fits, in));
-  chain.drop(instance, Drop::ring_full, count - fits);
+  chain.drop(instance, Drop::ring_full, count - room);
+  chain.drop(instance, why, room - fits);
   return count;
+}
+
+// How many of these messages the tenant's quotas let in, and why the others not.
+uint32_t Dispatcher::police(ChainInstance& instance, const Packet* packets, uint32_t count, Drop& why) const {
+  Tenant& tenant = *instance.tenant;
+  uint32_t allowed = 0;
+  for (; allowed < count && tenant.admits(now_ns_, why); allowed++) tenant.enter(packets[allowed].len, now_ns_);
+  tenant.refuse(why, count - allowed);
+  return allowed;
 }
 
 // A chain without stages: onward as it is.
@@ -136,10 +150,13 @@ uint32_t Dispatcher::pass(const Packet* packets, uint32_t count, ChainInstance& 
   instance.in_flight += count;
   instance.activation_started_ns = 0;
   chain.touch(instance, now_ns_);
+  Drop why{};
+  const uint32_t allowed = instance.tenant == nullptr ? count : police(instance, packets, count, why);
+  chain.drop(instance, why, count - allowed);
   uint32_t sent = 0;
-  for (uint32_t i = 0; i < count; i++) sent += ports_[in.stage]->send(packets[i].data, packets[i].len, packets[i].time_ns);
+  for (uint32_t i = 0; i < allowed; i++) sent += ports_[in.stage]->send(packets[i].data, packets[i].len, packets[i].time_ns);
   chain.finish_sent(instance, sent);
-  chain.drop(instance, Drop::tx_full, count - sent);
+  chain.drop(instance, Drop::tx_full, allowed - sent);
   return count;
 }
 
@@ -210,12 +227,13 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowK
   const uint64_t hash = table_.hash(key);
   const uint32_t found = table_.find(key, hash);
   if (found != kNoEntry) return found;
-  why = Drop::max_clients;
-  if (rule.rule.max_clients != 0 && rule.clients >= rule.rule.max_clients) return kNoEntry;
-  why = Drop::max_fwps;
-  if (chain.at_limit() && !make_room(chain)) return kNoEntry;
+  if (!lets_in(chain, rule, why)) {
+    if (rule.tenant != nullptr) rule.tenant->refuse(why);
+    return kNoEntry;
+  }
   why = Drop::no_fwp;
   ChainInstance& instance = new_instance();
+  instance.tenant = rule.tenant;
   if (!chain.bind(instance, now_ns_)) {
     instance.chain = nullptr;
     free_instances_.push_back(&instance);
@@ -225,8 +243,23 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowK
   instance.rule = &rule;
   instance.isolation = rule.rule.isolation;
   rule.clients++;
+  rule.new_clients.take(1, now_ns_);
+  chain.new_clients.take(1, now_ns_);
+  if (rule.tenant != nullptr) rule.tenant->enter_client(chain.spec().stages.size(), now_ns_);
   instance.activation_started_ns = started_ns;
   return table_.insert(key, hash, instance.number, 0);
+}
+
+// Whether a new client may come. What only looks comes first: nobody is evicted for a client that is turned away.
+bool Dispatcher::lets_in(Chain& chain, RuleEntry& rule, Drop& why) {
+  why = Drop::max_clients;
+  if (rule.rule.max_clients != 0 && rule.clients >= rule.rule.max_clients) return false;
+  why = Drop::new_clients;
+  if (!rule.new_clients.allows(now_ns_) || !chain.new_clients.allows(now_ns_)) return false;
+  if (rule.tenant != nullptr && !rule.tenant->admits_client(chain.spec().stages.size(), chain.memory(), now_ns_, why))
+    return false;
+  why = Drop::max_fwps;
+  return !chain.at_limit() || make_room(chain);
 }
 
 bool Dispatcher::make_room(Chain& chain) {
@@ -354,6 +387,7 @@ void Dispatcher::release(ChainInstance& instance) {
   while (instance.flow_count > 0) erase_entry(instance, instance.oldest);
   table_.erase(table_.find(instance.owner, table_.hash(instance.owner)));
   instance.chain->unbind(instance);
+  if (instance.tenant != nullptr) instance.tenant->leave_client(instance.chain->spec().stages.size());
   rules_.leave(*instance.rule);
   instance.chain = nullptr;
   free_instances_.push_back(&instance);

@@ -93,7 +93,9 @@ class Dispatcher {
   static FlowKey owner_key(const Chain& chain, Isolation isolation, const FlowView& view);
   uint32_t find_or_activate(Chain& chain, RuleEntry& rule, const FlowKey& key, uint64_t started_ns, Drop& why);
   uint32_t pass(const Packet* packets, uint32_t count, ChainInstance& instance, const Entry& in);
+  bool lets_in(Chain& chain, RuleEntry& rule, Drop& why);
   bool make_room(Chain& chain);
+  uint32_t police(ChainInstance& instance, const Packet* packets, uint32_t count, Drop& why) const;
   uint32_t add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry);
   void remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow);
   bool hold(uint16_t port, const Packet& packet, const FlowKey& key);

@@ -26,12 +26,20 @@ enum class Drop : uint8_t {
   fragment_orphan,  // a later fragment whose first one never came
   evicted,          // in flight when the node stopped
   no_connection,    // the connection it was meant for is gone, or takes no more
+  new_clients,      // a new client, and they come faster than its rule, chain or tenant allows
+  tenant_messages,  // its tenant's messages come faster than its quota allows
+  tenant_copies,    // its tenant has more bytes copied than its quota allows
+  tenant_cpu,       // its tenant's guests have used their CPU time
+  tenant_clients,   // a new client, and its tenant has as many as it may
+  tenant_fwps,      // a new client, and its tenant has as many FWPs as it may
+  tenant_memory,    // a new client or a fresh FWP, and its tenant's FWPs have as much memory as they may
   count
 };
 
 inline constexpr std::array<std::string_view, size_t(Drop::count)> kDropNames = {
     "verdict", "oversize", "ring_full", "killed", "tx_full", "no_rule", "rule", "malformed",
-    "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted", "no_connection"};
+    "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted", "no_connection",
+    "new_clients", "tenant_messages", "tenant_copies", "tenant_cpu", "tenant_clients", "tenant_fwps", "tenant_memory"};
 
 enum class Kill : uint8_t {
   none,
@@ -42,11 +50,12 @@ enum class Kill : uint8_t {
   bad_length,   // gave a message a length beyond its capacity
   bad_pointer,  // pointed a message outside its memory
   bad_port,     // a verdict that names no out port
+  tenant_memory,  // grew its memory beyond what its tenant's FWPs may have together
   count
 };
 
 inline constexpr std::array<std::string_view, size_t(Kill::count)> kKillNames = {
-    "none", "budget", "stack", "memory", "trap", "bad_length", "bad_pointer", "bad_port"};
+    "none", "budget", "stack", "memory", "trap", "bad_length", "bad_pointer", "bad_port", "tenant_memory"};
 
 using DropCounts = std::array<uint64_t, size_t(Drop::count)>;
 using KillCounts = std::array<uint64_t, size_t(Kill::count)>;

@@ -91,6 +91,7 @@ class Fwp {
   // Read by the mover for every message, so kept together and public.
   uint8_t* memory = nullptr;
   uint64_t memory_size = 0;
+  uint64_t charged_memory = 0;  // of that, what its tenant has been charged
   uint32_t slot_size = 0;
   Ring ring;
   std::unique_ptr<MessageMeta[]> meta;  // one for each slot

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "packet_parser.hpp"
@@ -49,6 +50,8 @@ struct Rule {
   int32_t action = kDropAction;  // number of a chain, or kDropAction
   Isolation isolation = Isolation::client;
   uint32_t max_clients = 0;  // that it lets in at once; 0 is any number
+  uint32_t new_clients = 0;  // a second; 0 is any number
+  std::string tenant;        // empty: none
 };
 
 // A flow as its client sees it.

@@ -15,10 +15,10 @@ auto find(const std::vector<std::unique_ptr<RuleEntry>>& entries, uint64_t id) {
 
 }  // namespace
 
-void RuleTable::add(const Rule& rule) {
+void RuleTable::add(const Rule& rule, Tenant* tenant) {
   const auto before = [](const Rule& r, const std::unique_ptr<RuleEntry>& e) { return comes_before(r, e->rule); };
   const auto place = std::upper_bound(entries_.begin(), entries_.end(), rule, before);
-  entries_.insert(place, std::make_unique<RuleEntry>(RuleEntry{rule, 0, false}));
+  entries_.insert(place, std::make_unique<RuleEntry>(RuleEntry{rule, 0, false, Rate(rule.new_clients), tenant}));
 }
 
 bool RuleTable::contains(uint64_t id) const { return find(entries_, id) != entries_.end(); }

@@ -8,14 +8,19 @@
 #include <memory>
 #include <vector>
 
+#include "rate.hpp"
 #include "rule.hpp"
 
 namespace edgeos {
+
+class Tenant;
 
 struct RuleEntry {
   Rule rule;
   uint64_t clients = 0;  // chain instances that it let in and that live
   bool removed = false;
+  Rate new_clients;
+  Tenant* tenant = nullptr;
 };
 
 class RuleTable {
@@ -24,7 +29,7 @@ class RuleTable {
   RuleTable(const RuleTable&) = delete;
   RuleTable& operator=(const RuleTable&) = delete;
 
-  void add(const Rule& rule);
+  void add(const Rule& rule, Tenant* tenant = nullptr);
   bool contains(uint64_t id) const;  // and it is not removed
   void remove(uint64_t id);
   // Gives a rule another place among those of its priority; sort() must follow.

@@ -69,6 +69,10 @@ bool Streams::receive(uint64_t now_ns) {
   epoll_event events[kEvents];
   const int count = epoll_wait(epoll_.get(), events, kEvents, 0);
   for (int i = 0; i < count; i++) handle_event(events[i].data.u64, events[i].events);
+  if (waiting_until_ns_ <= now_ns_) {
+    waiting_until_ns_ = UINT64_MAX;
+    while (Connection* c = waiting_.front()) schedule(*c);
+  }
   uint32_t served = 0;
   for (; !work_.empty() && served < kServedMax; served++) {
     Connection& c = *work_.front();
@@ -105,6 +109,7 @@ void Streams::serve(Connection& c) {
     release(c);
   } else if (c.state == ConnectionState::open && c.readable && !c.half_closed) {
     if (!may_read(c)) return park(c);
+    if (!within_quota(c)) return wait(c, instance->tenant->admits_at_ns());
     read(c);
   }
   // One that needed no room hands its turn on.
@@ -115,6 +120,12 @@ bool Streams::may_read(const Connection& c) const {
   const InstanceStreams& s = c.instance->streams;
   if (s.held > 0) return false;
   return c.upstream != 0 || (s.held_clients == 0 && !c.over && c.waiting_stages == 0);
+}
+
+// A socket is not read while its tenant may not be given more.
+bool Streams::within_quota(const Connection& c) const {
+  Drop why{};
+  return c.instance->tenant == nullptr || c.instance->tenant->admits(now_ns_, why);
 }
 
 // What the instance must hear of, in order; false when it has no room for it now.
@@ -163,6 +174,7 @@ void Streams::push(Fwp& fwp, Connection& c, MessageKind kind, uint32_t len, uint
   fwp.meta[slot] = meta;
   c.instance->in_flight++;
   c.instance->chain->counters.received++;
+  if (c.instance->tenant != nullptr) c.instance->tenant->enter(len, now_ns_);
   received_++;
   if (c.service != nullptr) {
     PortCounters& traffic = c.service->listener.traffic();
@@ -336,9 +348,17 @@ void Streams::park(Connection& c) {
   c.place = Connection::Place::parked;
 }
 
+void Streams::wait(Connection& c, uint64_t until_ns) {
+  unplace(c);
+  waiting_.push_back(c);
+  c.place = Connection::Place::waiting;
+  waiting_until_ns_ = std::min(waiting_until_ns_, until_ns);
+}
+
 void Streams::unplace(Connection& c) {
   if (c.place == Connection::Place::work) work_.remove(c);
   if (c.place == Connection::Place::parked) c.instance->streams.parked.remove(c);
+  if (c.place == Connection::Place::waiting) waiting_.remove(c);
   c.place = Connection::Place::none;
 }
 
@@ -370,8 +390,9 @@ void Streams::expire_list(Deadlines& deadlines, uint32_t& most) {
   for (; most > 0 && !deadlines.list.empty(); most--) {
     Connection& c = *deadlines.list.front();
     if (c.since_ns + deadlines.timeout_ns > now_ns_) break;
-    if (c.place == Connection::Place::parked && c.readable && !c.over) {
-      set_deadline(c, &deadlines);  // it is its instance that makes it wait
+    const bool waits = c.place == Connection::Place::parked || c.place == Connection::Place::waiting;
+    if (waits && c.readable && !c.over) {
+      set_deadline(c, &deadlines);  // it is its instance or its tenant that makes it wait
     } else {
       lose(c, deadlines.ending);
     }
@@ -400,7 +421,7 @@ void Streams::expire(uint64_t now_ns, uint32_t most) {
 }
 
 uint64_t Streams::next_expiry_ns() const {
-  uint64_t next = work_.empty() ? UINT64_MAX : now_ns_;
+  uint64_t next = work_.empty() ? waiting_until_ns_ : now_ns_;
   const auto look = [&](const Deadlines& d) {
     if (!d.list.empty()) next = std::min(next, d.list.front()->since_ns + d.timeout_ns);
   };

@@ -120,6 +120,7 @@ class Streams {
   void push(Fwp& fwp, Connection& c, MessageKind kind, uint32_t len, uint8_t stage);
   void read(Connection& c);
   bool may_read(const Connection& c) const;
+  bool within_quota(const Connection& c) const;
   void linger(Connection& c);
 
   // Towards the peer.
@@ -142,6 +143,7 @@ class Streams {
   void release(Connection& c);
   void schedule(Connection& c);
   void park(Connection& c);
+  void wait(Connection& c, uint64_t until_ns);
   void unplace(Connection& c);
   void wake_parked(ChainInstance& instance);
   void set_deadline(Connection& c, Deadlines* deadlines);
@@ -158,6 +160,8 @@ class Streams {
   std::vector<Connection*> free_;
   FlowIndex index_;
   WorkList work_;
+  WorkList waiting_;  // for their tenant's quota
+  uint64_t waiting_until_ns_ = UINT64_MAX;
   Deadlines connecting_;
   Deadlines lingering_;
   std::vector<uint32_t> leaving_;  // numbers of instances

@@ -25,6 +25,11 @@ Refusal refusal_of(Drop why) {
     case Drop::max_fwps: return Refusal::max_fwps;
     case Drop::no_fwp: return Refusal::no_fwp;
     case Drop::blocked: return Refusal::blocked;
+    case Drop::max_clients: return Refusal::max_clients;
+    case Drop::new_clients: return Refusal::new_clients;
+    case Drop::tenant_clients: return Refusal::tenant_clients;
+    case Drop::tenant_fwps: return Refusal::tenant_fwps;
+    case Drop::tenant_memory: return Refusal::tenant_memory;
     default: return Refusal::no_rule;
   }
 }
@@ -209,7 +214,10 @@ void Streams::receive_datagrams(Service& service) {
     ChainInstance& instance = *c->instance;
     Chain& chain = *instance.chain;
     touch(*c);
-    if (!tell_news(*c) || chain.entry_room(instance) == 0) {
+    if (Drop why{}; instance.tenant != nullptr && !instance.tenant->admits(now_ns_, why)) {
+      instance.tenant->refuse(why);
+      drop_datagram(chain, why, traffic, len);
+    } else if (!tell_news(*c) || chain.entry_room(instance) == 0) {
       drop_datagram(chain, Drop::ring_full, traffic, len);
     } else if (Fwp* fwp = chain.fwp(instance, c->stage); fwp == nullptr) {
       drop_datagram(chain, Chain::why_no_fwp(instance), traffic, len);

@@ -62,18 +62,22 @@ class ReadyList {
   Fwp* tail_ = nullptr;
 };
 
-// Charges a client for a burst, before its results are moved on.
-inline void charge(const Run& run, uint64_t elapsed_ns) {
+// Charges a client for a burst, before its results are moved on. Returns the CPU time that it used, as far as that is known:
+// of the first burst that is slow only the worth of a turn.
+inline uint64_t charge(const Run& run, uint64_t elapsed_ns) {
   Fwp& fwp = *run.fwp;
   if (!fwp.watched) [[likely]] {
     fwp.watched = elapsed_ns > kTurnNs;
-  } else if (run.cpu_ns <= kTurnNs) {
+    return std::min(elapsed_ns, kTurnNs);
+  }
+  if (run.cpu_ns <= kTurnNs) {
     fwp.watched = fwp.turn < kBurst;
     fwp.turn = std::min(kBurst, fwp.turn * 2);
   } else {
     fwp.owner->debt_ns = std::min(fwp.owner->debt_ns + run.cpu_ns - kTurnNs, kDebtMaxNs);
     fwp.turn = static_cast<uint32_t>(std::max<uint64_t>(1, std::max(run.count, 1u) * kTurnNs / run.cpu_ns));
   }
+  return run.cpu_ns;
 }
 
 }  // namespace edgeos

@@ -99,11 +99,22 @@ bool Worker::run_timers(uint64_t now_ns) {
     Fwp* fwp = timers_.pop_due(now_ns);
     if (fwp == nullptr) break;
     if (fwp->running) continue;  // it comes back when its burst is finished
+    if (const Tenant* tenant = fwp->owner->tenant; tenant != nullptr && !tenant->may_run(now_ns)) {
+      timers_.update(*fwp, now_ns + kTimerRetryNs);
+      continue;
+    }
     const bool all = mma_.deliver_timers(*fwp, now_ns);
     timers_.update(*fwp, all ? 0 : now_ns + kTimerRetryNs);
     any = true;
   }
   return any;
+}
+
+void Worker::charge_burst(Run& run, uint64_t elapsed_ns) {
+  const uint64_t used_ns = charge(run, elapsed_ns);
+  Tenant* tenant = run.fwp->owner->tenant;
+  if (tenant == nullptr) return;
+  if (!tenant->charge(run, used_ns, clock_.now_ns()) && run.result == Kill::none) run.result = Kill::tenant_memory;
 }
 
 bool Worker::run_ready() {
@@ -112,7 +123,7 @@ bool Worker::run_ready() {
   for (;;) {
     const uint64_t now_ns = monotonic_ns();
     while (Run* done = executor_->completed()) {
-      charge(*done, now_ns - std::max(done->submitted_ns, done_ns_));
+      charge_burst(*done, now_ns - std::max(done->submitted_ns, done_ns_));
       done_ns_ = now_ns;
       mma_.finish(*done);
       executor_->release(*done);
@@ -333,6 +344,7 @@ Snapshot Worker::snapshot(bool with_guest_counters) {
       s.ports.push_back({p->name(), p->counters(), p->queued(), p->mode(), p->problem(), std::nullopt});
       if (const Listener* listener = p->as_listener()) s.ports.back().connections = listener->connections;
     }
+    for (const auto& tenant : tenants_) s.tenants.push_back({tenant->name(), tenant->quotas(), tenant->counters});
     if (dispatcher_ == nullptr) return;
     dispatcher_->for_each_instance([&](const ChainInstance& instance) {
       s.in_flight += instance.in_flight;

@@ -62,6 +62,12 @@ struct PortSnapshot {
   std::optional<ConnectionCounters> connections;  // of a listener
 };
 
+struct TenantSnapshot {
+  std::string name;
+  Quotas quotas;
+  TenantCounters counters;
+};
+
 struct Snapshot {
   uint64_t elapsed_ns = 0;
   uint64_t iterations = 0;
@@ -71,6 +77,7 @@ struct Snapshot {
   DropCounts dropped{};    // before a chain was found
   std::vector<ChainSnapshot> chains;
   std::vector<PortSnapshot> ports;
+  std::vector<TenantSnapshot> tenants;
 };
 
 struct ClientSnapshot {
@@ -97,6 +104,8 @@ struct Change {
   std::vector<Rule> rules;                   // new ones
   std::vector<uint64_t> removed_rules;       // by id
   std::vector<std::pair<uint64_t, uint64_t>> rule_orders;  // id and new order
+  std::vector<TenantSpec> tenants;           // new ones, and new quotas of those that are there
+  std::vector<std::string> removed_tenants;
 };
 
 class Worker {
@@ -145,6 +154,8 @@ class Worker {
   static void prove(const FwpTemplate& tmpl);
   void sweep();
   void check(const Change& change) const;
+  Tenant* tenant(const std::string& name);
+  void charge_burst(Run& run, uint64_t elapsed_ns);
   bool run_ready();
   void flush_ports();
   bool housekeep(bool busy, uint64_t now_ns);
@@ -166,6 +177,7 @@ class Worker {
   std::vector<std::unique_ptr<Pool>> pools_;
   std::vector<std::unique_ptr<Chain>> chains_;
   ChainCounters gone_;  // of chains whose places were given to others
+  std::vector<std::unique_ptr<Tenant>> tenants_;
   RuleTable rules_;
   ReadyList ready_;
   TimerQueue timers_;

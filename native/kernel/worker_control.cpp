@@ -53,6 +53,7 @@ uint32_t Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_
 
 // Makes the places of chains and templates free that nothing uses any more; what the chains counted is kept.
 void Worker::sweep() {
+  std::erase_if(tenants_, [](const auto& t) { return t->removed() && t->counters.clients == 0; });
   for (auto& chain : chains_) {
     if (!chain->retired() || chain->instances() > 0 || chain->spec().name.empty()) continue;
     add_up(gone_, chain->counters);
@@ -68,6 +69,11 @@ void Worker::sweep() {
     };
     if (pool != nullptr && pool->retired() && std::none_of(chains_.begin(), chains_.end(), uses)) pool.reset();
   }
+}
+
+Tenant* Worker::tenant(const std::string& name) {
+  const auto found = std::find_if(tenants_.begin(), tenants_.end(), [&](const auto& t) { return t->name() == name && !t->removed(); });
+  return found == tenants_.end() ? nullptr : found->get();
 }
 
 void Worker::check(const Change& change) const {
@@ -112,6 +118,15 @@ std::vector<uint32_t> Worker::apply(Change change) {
     sweep();
     check(change);
     for (const uint64_t id : change.removed_rules) rules_.remove(id);
+    for (TenantSpec& spec : change.tenants) {
+      if (Tenant* known = tenant(spec.name)) {
+        known->change(spec.quotas);
+      } else {
+        tenants_.push_back(std::make_unique<Tenant>(std::move(spec)));
+      }
+    }
+    for (const std::string& name : change.removed_tenants)
+      if (Tenant* known = tenant(name)) known->remove();
     for (ChainSpec& spec : change.chains) {
       const auto free = std::find_if(chains_.begin(), chains_.end(), [](const auto& c) { return c->spec().name.empty(); });
       spec.number = static_cast<uint16_t>(free - chains_.begin());
@@ -125,7 +140,7 @@ std::vector<uint32_t> Worker::apply(Change change) {
     }
     for (Rule& rule : change.rules) {
       if (rule.action <= Rule::kNewChain) rule.action = static_cast<int32_t>(numbers[size_t(Rule::kNewChain - rule.action)]);
-      rules_.add(rule);
+      rules_.add(rule, tenant(rule.tenant));
     }
     for (const auto& [id, order] : change.rule_orders) rules_.set_order(id, order);
     rules_.sort();

@@ -39,13 +39,19 @@ enum class Refusal : uint8_t {
   max_fwps,        // a new client, and the chain is at its limit
   no_fwp,          // no FWP could be made
   blocked,         // its FWP was killed and the chain fails closed
+  max_clients,     // a new client, and its rule lets no more in
+  new_clients,     // a new client, and they come faster than its rule, chain or tenant allows
+  tenant_clients,  // a new client, and its tenant is at a limit: of clients, FWPs or their memory
+  tenant_fwps,
+  tenant_memory,
   stopping,        // the node takes no new clients any more
   count
 };
 
 inline constexpr std::array<std::string_view, size_t(Refusal::count)> kRefusalNames = {
     "max_connections", "max_per_client", "accept_rate", "no_descriptors", "bad_header",
-    "rule", "no_rule", "max_fwps", "no_fwp", "blocked", "stopping"};
+    "rule", "no_rule", "max_fwps", "no_fwp", "blocked", "max_clients", "new_clients", "tenant_clients", "tenant_fwps",
+    "tenant_memory", "stopping"};
 
 // Why a connection ended.
 enum class Ending : uint8_t {

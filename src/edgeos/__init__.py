@@ -33,6 +33,7 @@ from edgeos.settings import (
     PortSettings,
     RuleSettings,
     TemplateSettings,
+    TenantSettings,
     UpstreamSettings,
 )
 from edgeos.statistics import (
@@ -41,6 +42,7 @@ from edgeos.statistics import (
     NodeStatistics,
     PortStatistics,
     StageStatistics,
+    TenantStatistics,
 )
 from edgeos.template import Template
 
@@ -70,6 +72,8 @@ __all__ = [
     "StageStatistics",
     "Template",
     "TemplateSettings",
+    "TenantSettings",
+    "TenantStatistics",
     "UpstreamSettings",
     "build",
     "check_settings",

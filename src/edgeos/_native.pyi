@@ -114,6 +114,8 @@ class Rule:
         any_port: tuple[int, int] | None = None,
         vlan: int | None = None,
         port: int | None = None,
+        new_clients: int = 0,
+        tenant: str = "",
     ) -> None: ...
     @property
     def id(self) -> int: ...
@@ -131,6 +133,20 @@ class RuleTable:
     @property
     def ids(self) -> list[int]: ...
 
+class TenantSpec:
+    def __init__(
+        self,
+        name: str,
+        *,
+        cpu_ns: int,
+        memory: int,
+        fwps: int,
+        clients: int,
+        copied_bytes: int,
+        messages: int,
+        new_clients: int,
+    ) -> None: ...
+
 class ChainSpec:
     def __init__(
         self,
@@ -140,6 +156,7 @@ class ChainSpec:
         on_kill: int,
         idle_timeout_ns: int,
         max_fwps: int,
+        new_clients: int,
         domain: int,
         stages: Sequence[tuple[str, int, list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]],
         entries: Sequence[tuple[int, int, int, int]],
@@ -192,6 +209,8 @@ class Worker:
         rules: Sequence[Rule],
         removed_rules: Sequence[int],
         rule_orders: Sequence[tuple[int, int]],
+        tenants: Sequence[TenantSpec] = (),
+        removed_tenants: Sequence[str] = (),
     ) -> list[int]: ...
     def run_once(self) -> bool: ...
     def start(self) -> None: ...

@@ -159,9 +159,10 @@ def check(
             (settings.upstreams, "upstream"),
             (settings.templates, "template"),
             (settings.chains, "chain"),
+            (settings.tenants, "tenant"),
             (settings.rules, "rule"),
         )
-        if records or noun != "upstream"
+        if records or noun not in ("upstream", "tenant")
     ]
     print(f"{printable(str(manifest))}: ok, {', '.join(counts)}")
 

@@ -26,10 +26,11 @@ from edgeos.settings import (
     PortSettings,
     RuleSettings,
     TemplateSettings,
+    TenantSettings,
     UpstreamSettings,
 )
 
-NamedRecord = PortSettings | UpstreamSettings | TemplateSettings | ChainSettings
+NamedRecord = PortSettings | UpstreamSettings | TemplateSettings | ChainSettings | TenantSettings
 Record = NodeSettings | NamedRecord | Grants | RuleSettings
 Names = Mapping[str, Collection[str]]
 
@@ -54,6 +55,7 @@ def named_records(manifest: Manifest) -> Mapping[str, tuple[NamedRecord, ...]]:
         "upstream": manifest.upstreams,
         "template": manifest.templates,
         "chain": manifest.chains,
+        "tenant": manifest.tenants,
     }
 
 
@@ -108,9 +110,15 @@ def find_warnings(manifest: Manifest) -> list[str]:
         "port": passed | {entry.port for graph in graphs.values() for entry in graph.entries},
         "template": {stage.template for graph in graphs.values() for stage in graph.stages},
         "chain": {rule.chain for rule in manifest.rules},
+        "tenant": {rule.tenant for rule in manifest.rules},
         "upstream": {name for template in manifest.templates for name in template.grant.connect},
     }
-    users = {"port": "no chain uses it", "template": "no chain uses it", "chain": "no rule uses it"}
+    users = {
+        "port": "no chain uses it",
+        "template": "no chain uses it",
+        "chain": "no rule uses it",
+        "tenant": "no rule names it",
+    }
     for title, declared in names.items():
         for name in declared:
             if name not in used[title]:
@@ -226,6 +234,8 @@ def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: M
             continue
         if rule.chain is not None and not findings.is_bad(table, ("chain",)) and rule.chain not in names["chain"]:
             findings.report(table, "chain", unknown(rule.chain, names["chain"], "a chain, but there is none"))
+        if rule.tenant is not None and not findings.is_bad(table, ("tenant",)) and rule.tenant not in names["tenant"]:
+            findings.report(table, "tenant", unknown(rule.tenant, names["tenant"], "a tenant, but there is none"))
         _check_rule_ports(findings, table, rule, manifest, names)
         if findings.is_bad(table, ("match",)) or rule.match.port is None:
             continue

@@ -22,7 +22,7 @@ from edgeos.graph import ChainGraph, Destination, Entry, build_graph
 from edgeos.guest import WASMTIME_VERSION, load_guest
 from edgeos.manifest import check_settings
 from edgeos.native_rule import native_rule
-from edgeos.settings import ChainSettings, Manifest, RuleSettings, TemplateSettings
+from edgeos.settings import ChainSettings, Manifest, RuleSettings, TemplateSettings, TenantSettings
 
 _ISOLATION = {"shared": 0, "client": 1, "connection": 2, "flow": 2}
 _WHEN_FULL = {"refuse": 0, "evict": 1}
@@ -85,6 +85,7 @@ class Controller:
         self._templates: dict[str, _Template] = {}
         self._chains: dict[str, _Chain] = {}
         self._rules: dict[int, _Rule] = {}
+        self._tenants: dict[str, TenantSettings] = {}
         self._domains: dict[str, int] = {}
         self._rule_numbers = itertools.count(1)
 
@@ -151,8 +152,13 @@ class Controller:
             ]
             + [rule.number for number, rule in self._rules.items() if number not in running],
             rule_orders=orders,
+            tenants=[
+                native_tenant(t, manifest.node.workers) for t in manifest.tenants if self._tenants.get(t.name) != t
+            ],
+            removed_tenants=[name for name in self._tenants if all(t.name != name for t in manifest.tenants)],
         )
         given = dict(zip(new, numbers, strict=True))
+        self._tenants = {tenant.name: tenant for tenant in manifest.tenants}
         self._templates = templates
         self._domains = domains
         self._chains = {
@@ -247,6 +253,7 @@ class Controller:
             on_kill=_ON_KILL[settings.on_kill],
             idle_timeout_ns=settings.idle_timeout_ns,
             max_fwps=settings.max_fwps,
+            new_clients=settings.new_clients,
             domain=domains[chain.graph.entries[0].port],
             stages=stages,
             entries=entries,
@@ -289,11 +296,38 @@ class Controller:
             raise GuestError(f"template.{template.name}: {error}") from None
 
     def _change(self, **parts: Any) -> list[int]:
-        names = ("chains", "retired_chains", "retired_templates", "rules", "removed_rules", "rule_orders")
+        names = (
+            "chains",
+            "retired_chains",
+            "retired_templates",
+            "rules",
+            "removed_rules",
+            "rule_orders",
+            "tenants",
+            "removed_tenants",
+        )
         try:
             return self._worker.apply(**{name: parts.get(name, []) for name in names})
         except RuntimeError as error:
             raise _no_room(error) from None
+
+
+def native_tenant(tenant: TenantSettings, workers: int) -> _native.TenantSpec:
+    """The quotas of one of so many workers: an equal part of the tenant's, and at least 1 of what is limited."""
+
+    def part(quota: int) -> int:
+        return -(-quota // workers)
+
+    return _native.TenantSpec(
+        tenant.name,
+        cpu_ns=part(tenant.cpu),
+        memory=part(tenant.memory),
+        fwps=part(tenant.max_fwps),
+        clients=part(tenant.max_clients),
+        copied_bytes=part(tenant.copy_rate),
+        messages=part(tenant.message_rate),
+        new_clients=part(tenant.new_clients),
+    )
 
 
 def _no_room(error: RuntimeError) -> LimitError:
@@ -334,4 +368,6 @@ def _native_rule(number: int, rule: _Rule, ports: Sequence[str]) -> _native.Rule
         action=rule.chain,
         isolation=rule.isolation,
         max_clients=rule.settings.max_clients,
+        new_clients=rule.settings.new_clients,
+        tenant=rule.settings.tenant or "",
     )

@@ -12,7 +12,18 @@ from edgeos.endpoint import IP_HINT, PATH_HINT, check_socket_path, is_path, pars
 from edgeos.findings import BadValueError, listed, nearest, shown, unknown
 from edgeos.match import NAME, Match, parse_match
 from edgeos.share import share
-from edgeos.units import format_duration, format_size, parse_duration, parse_size
+from edgeos.units import (
+    format_byte_rate,
+    format_cpu,
+    format_duration,
+    format_rate,
+    format_size,
+    parse_byte_rate,
+    parse_cpu,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
 
 CONFIG_BYTES_MAX = 16 * 2**20
 PATH_BYTES_MAX = 4095  # PATH_MAX of Linux, less the closing NUL
@@ -139,9 +150,24 @@ def duration(low_ns: int, high_ns: int, *, none: bool = False) -> Quantity:
     return Quantity(low_ns, high_ns, parse_duration, format_duration, none=none)
 
 
-def size(low: int, high: int, multiple: int) -> Quantity:
+def size(low: int, high: int, multiple: int, *, none: bool = False) -> Quantity:
     """A size in bytes, written as "64KiB" or 65536."""
-    return Quantity(low, high, parse_size, format_size, multiple)
+    return Quantity(low, high, parse_size, format_size, multiple, none)
+
+
+def rate(high: int) -> Quantity:
+    """So many a second, written as "1000/s"; 0 for none."""
+    return Quantity(1, high, parse_rate, format_rate, none=True)
+
+
+def byte_rate(low: int, high: int) -> Quantity:
+    """Bytes a second, written as "100MB/s"; 0 for none."""
+    return Quantity(low, high, parse_byte_rate, format_byte_rate, none=True)
+
+
+def cpu_share(low_ns: int, high_ns: int) -> Quantity:
+    """CPU time in a second, nanoseconds, written as "25%" of one core; 0 for none."""
+    return Quantity(low_ns, high_ns, parse_cpu, format_cpu, none=True)
 
 
 class Flag(Kind):

@@ -85,7 +85,7 @@ class _Reader:
     def __init__(self, findings: Findings, folder: Path) -> None:
         self.findings = findings
         self.folder = folder
-        self.names: dict[str, list[str]] = {"port": [], "upstream": [], "template": [], "chain": []}
+        self.names: dict[str, list[str]] = {"port": [], "upstream": [], "template": [], "chain": [], "tenant": []}
 
     def read(self, data: Mapping[str, Any], path: Path | None) -> Manifest:
         for key in data:
@@ -99,6 +99,7 @@ class _Reader:
             upstreams=records["upstream"],
             templates=records["template"],
             chains=records["chain"],
+            tenants=records["tenant"],
             rules=self._rules(data.get("rule", [])),
         )
 

@@ -20,6 +20,8 @@ def native_rule(
     action: int = DROP,
     isolation: int = 1,
     max_clients: int = 0,
+    new_clients: int = 0,
+    tenant: str = "",
 ) -> _native.Rule:
     """The kernel's rule; `ports` are the names of the node's, by number. The rest says what becomes of a flow."""
     return _native.Rule(
@@ -29,6 +31,8 @@ def native_rule(
         action=action,
         isolation=isolation,
         max_clients=max_clients,
+        new_clients=new_clients,
+        tenant=tenant,
         ip=match.ip,
         ip_version=match.ip_version,
         ethertype=match.ethertype,

@@ -32,6 +32,7 @@ from edgeos.settings import (
     PortSettings,
     RuleSettings,
     TemplateSettings,
+    TenantSettings,
     UpstreamSettings,
 )
 from edgeos.statistics import ClientStatistics, NodeStatistics, client_statistics, node_statistics
@@ -46,7 +47,7 @@ MAPPINGS_SPARE = 4096
 _WAIT = {"adaptive": 0, "spin": 1, "block": 2}
 
 
-_Record = TypeVar("_Record", TemplateSettings, ChainSettings)
+_Record = TypeVar("_Record", TemplateSettings, ChainSettings, TenantSettings)
 
 
 class Node:
@@ -129,6 +130,22 @@ class Node:
         """
         self._change(replace(self._manifest, chains=_without(self._manifest.chains, chain)))
 
+    def add_tenant(self, tenant: TenantSettings) -> None:
+        """Adds a tenant, whose quotas the clients of rules that name it share."""
+        self._change(replace(self._manifest, tenants=(*self._manifest.tenants, tenant)))
+
+    def change_tenant(self, tenant: TenantSettings) -> None:
+        """Gives a tenant other quotas; its clients stay, also those beyond. KeyError when there is none of its name."""
+        others = _without(self._manifest.tenants, tenant.name)
+        self._change(replace(self._manifest, tenants=(*others, tenant)))
+
+    def remove_tenant(self, tenant: str) -> None:
+        """Takes a tenant away that no rule names any more. Its clients stay under its quotas until they leave.
+
+        KeyError when there is none of that name.
+        """
+        self._change(replace(self._manifest, tenants=_without(self._manifest.tenants, tenant)))
+
     def add_rule(
         self,
         match: str | Match,
@@ -139,12 +156,15 @@ class Node:
         priority: int = 0,
         isolate: Literal["shared", "client", "connection", "flow"] | None = None,
         max_clients: int = 0,
+        new_clients: int = 0,
+        tenant: str | None = None,
     ) -> Rule:
         """Adds a rule behind those of its priority: flows that match go through the chain, are dropped, or passed on.
 
         The higher priority is asked first. `pass_ports` hands messages of the two ports, the clients' side first, from
         one to the other unchanged. `isolate` overrides the chain's; `max_clients` (0: any number) bounds how many
-        clients the rule lets in at once. Flows that are there stay where they are.
+        clients the rule lets in at once, `new_clients` how many in a second. `tenant` names whose quotas they share.
+        Flows that are there stay where they are.
         """
         parsed = parse_match(match) if isinstance(match, str) else match
         settings = RuleSettings(
@@ -155,6 +175,8 @@ class Node:
             priority=priority,
             isolate=isolate,
             max_clients=max_clients,
+            new_clients=new_clients,
+            tenant=tenant,
         )
         rule = Rule(next(self._rule_numbers), settings)
         self._change(replace(self._manifest, rules=(*self._manifest.rules, settings)), rules=(*self._rules, rule))
@@ -351,7 +373,11 @@ class Node:
         after = self.statistics()
         # Stopping unbinds every FWP; how many were live is what the user wants to know.
         chains = tuple(replace(chain, live=live.live) for chain, live in zip(after.chains, before.chains, strict=True))
-        self._closed = replace(after, chains=chains)
+        tenants = tuple(
+            replace(tenant, clients=live.clients, fwps=live.fwps, memory=live.memory)
+            for tenant, live in zip(after.tenants, before.tenants, strict=True)
+        )
+        self._closed = replace(after, chains=chains, tenants=tenants)
         return self._closed
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from edgeos.findings import printable
 from edgeos.settings import LISTENER_KINDS
-from edgeos.units import NANOSECONDS, approximate_duration
+from edgeos.units import NANOSECONDS, approximate_duration, format_size
 
 if TYPE_CHECKING:
     from edgeos.statistics import ChainStatistics, NodeStatistics
@@ -52,7 +52,7 @@ def live_table(statistics: NodeStatistics, previous: NodeStatistics | None = Non
     for chain in statistics.chains:
         rate = (chain.received - before.get(chain.name, 0)) / seconds if seconds > 0 else 0
         _add(table, chain.name, f"{rate:,.0f}", *_chain_cells(chain))
-    listeners = [table for table in (_listeners(statistics),) if table.row_count]
+    listeners = [table for table in (_listeners(statistics), _tenants(statistics)) if table.row_count]
     return Group(table, *listeners, *_tables_of_counts(statistics), *_problems(statistics))
 
 
@@ -68,6 +68,7 @@ def summary(statistics: NodeStatistics) -> RenderableType:
             _ports(statistics),
             *_modes(statistics),
             _listeners(statistics),
+            _tenants(statistics),
             _balance(statistics),
             *_problems(statistics),
         ]
@@ -136,6 +137,17 @@ def _listeners(statistics: NodeStatistics) -> Table:
         if port.kind in LISTENER_KINDS:
             numbers = (port.connections, port.accepted, port.received_bytes, port.sent_bytes)
             _add(table, port.name, *map(_count, numbers), _reasons(port.refused), _reasons(port.ended))
+    return table
+
+
+def _tenants(statistics: NodeStatistics) -> Table:
+    """What each tenant's clients use, and what its quotas turned away."""
+    table = _table("tenant", "clients", "FWPs", "memory", "CPU time", "copied", "received", "refused", left=1)
+    for tenant in statistics.tenants:
+        used = (format_size(tenant.memory), approximate_duration(tenant.cpu_ns), _count(tenant.copied_bytes))
+        refused = {**tenant.refused, **({"killed": tenant.killed} if tenant.killed else {})}
+        cells = (_count(tenant.clients), _count(tenant.fwps), *used, _count(tenant.received), _reasons(refused))
+        _add(table, tenant.name, *cells)
     return table
 
 

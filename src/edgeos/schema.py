@@ -33,7 +33,10 @@ from edgeos.kinds import (
     SocketAddress,
     Table,
     Texts,
+    byte_rate,
+    cpu_share,
     duration,
+    rate,
     size,
 )
 from edgeos.match import parse_match
@@ -48,14 +51,16 @@ from edgeos.settings import (
     PortSettings,
     RuleSettings,
     TemplateSettings,
+    TenantSettings,
     UpstreamSettings,
 )
-from edgeos.units import format_size
+from edgeos.units import PERCENT_NS, format_size
 
 MIB = 1024 * KIB
 DAY_NS = 86_400 * SECOND_NS
 ANY = parse_match("any")
 SLOTS_DEFAULT, SLOT_SIZE_DEFAULT = 64, 2048  # as in edgeos.h
+RATE_MAX = 1_000_000_000  # a second
 SLOT_GAP = 64  # bytes between slots, see EDGEOS_SLOT_STRIDE in edgeos.h
 
 
@@ -236,9 +241,16 @@ def _rule_action(rule: RuleSettings) -> Iterator[tuple[str, BadValueError]]:
 
 def _rule_clients(rule: RuleSettings) -> Iterator[tuple[str, BadValueError]]:
     if rule.chain is None:
-        for key, value in (("isolate", rule.isolate), ("max_clients", rule.max_clients or None)):
+        limits = {"max_clients": rule.max_clients or None, "new_clients": rule.new_clients or None}
+        given = {"isolate": rule.isolate, **limits}
+        for key, value in given.items():
             if value is not None:
                 yield key, BadValueError(shown(value), f"no {key} without chain")
+
+
+def _rule_tenant(rule: RuleSettings) -> Iterator[tuple[str, BadValueError]]:
+    if rule.drop and rule.tenant is not None:
+        yield "tenant", BadValueError(shown(rule.tenant), "no tenant with drop = true: dropped messages use no quota")
 
 
 NODE = Section(
@@ -393,8 +405,23 @@ CHAIN = Section(
             Choice(("restart", "block")),
             "the client of a killed FWP gets a fresh one, or nothing for one idle timeout",
         ),
+        Field("new_clients", rate(RATE_MAX), "clients that may come, in a second"),
     ),
     (Agreement(("path", "links"), _chain_shape),),
+)
+
+TENANT = Section(
+    "tenant.NAME",
+    TenantSettings,
+    (
+        Field("cpu", cpu_share(PERCENT_NS // 100, 1024 * 100 * PERCENT_NS), "CPU time of its guests, of one core"),
+        Field("memory", size(64 * KIB, 1024 * 1024 * MIB, 1, none=True), "bytes of its FWPs' memories together"),
+        Field("max_fwps", Integer(0, 1_000_000), "live FWPs; 0 is any number"),
+        Field("max_clients", Integer(0, 1_000_000), "clients at once; 0 is any number"),
+        Field("copy_rate", byte_rate(1, 10**12), "bytes that are copied for it, in a second"),
+        Field("message_rate", rate(RATE_MAX), "messages from ports, in a second"),
+        Field("new_clients", rate(RATE_MAX), "clients that come, in a second"),
+    ),
 )
 
 RULE = Section(
@@ -413,10 +440,13 @@ RULE = Section(
         Field("priority", Integer(-1_000_000, 1_000_000), "the higher is asked first, then the order of writing"),
         Field("isolate", Choice(("shared", "client", "connection", "flow")), "instead of the chain's isolate"),
         Field("max_clients", Integer(0, 1_000_000), "clients that the rule lets in at once; 0 is any number"),
+        Field("new_clients", rate(RATE_MAX), "clients that the rule lets in, in a second"),
+        Field("tenant", Name(), "whose quotas its clients share"),
     ),
     (
         Agreement(("chain", "drop", "pass_ports"), _rule_action),
-        Agreement(("chain", "isolate", "max_clients"), _rule_clients),
+        Agreement(("chain", "isolate", "max_clients", "new_clients"), _rule_clients),
+        Agreement(("drop", "tenant"), _rule_tenant),
     ),
 )
 
@@ -426,6 +456,7 @@ SECTIONS: Mapping[str, Section] = {
     "upstream": UPSTREAM,
     "template": TEMPLATE,
     "chain": CHAIN,
+    "tenant": TENANT,
     "rule": RULE,
 }
 INNER: Mapping[type, Section] = {GRANT.record: GRANT}  # tables that are the value of a key

@@ -130,7 +130,8 @@ class TemplateSettings:
 class ChainSettings:
     """FWPs linked in order: a line (`path`) or a graph (`links`), see `edgeos.graph`.
 
-    `max_fwps` counts FWPs, so a chain of three stages with 300 lets 100 clients in at once.
+    `max_fwps` counts FWPs, so a chain of three stages with 300 lets 100 clients in at once. `new_clients` is how many
+    may come in a second, 0 any number.
     """
 
     name: str
@@ -141,6 +142,25 @@ class ChainSettings:
     max_fwps: int = 1000
     when_full: Literal["refuse", "evict"] = "refuse"
     on_kill: Literal["restart", "block"] = "restart"
+    new_clients: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantSettings:
+    """Who pays: quotas on what all clients together use whose rules name the tenant. 0 is no limit.
+
+    `cpu` is CPU time of guests, nanoseconds in a second; `memory` bytes of its FWPs' memories; `copy_rate` bytes that
+    the mover copies, `message_rate` messages from ports, `new_clients` clients that come, each in a second.
+    """
+
+    name: str
+    cpu: int = 0
+    memory: int = 0
+    max_fwps: int = 0
+    max_clients: int = 0
+    copy_rate: int = 0
+    message_rate: int = 0
+    new_clients: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +169,7 @@ class RuleSettings:
 
     The first rule that matches a flow decides: the higher priority is asked first, then the order of writing.
     `pass_ports` are two ports, the clients' side first. `isolate` overrides the chain's; `max_clients` is how many the
-    rule lets in at once, 0 any number.
+    rule lets in at once, `new_clients` how many in a second, 0 any number. `tenant` pays for the rule's clients.
     """
 
     match: Match
@@ -159,6 +179,8 @@ class RuleSettings:
     priority: int = 0
     isolate: Literal["shared", "client", "connection", "flow"] | None = None
     max_clients: int = 0
+    new_clients: int = 0
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,4 +193,5 @@ class Manifest:
     upstreams: tuple[UpstreamSettings, ...] = ()
     templates: tuple[TemplateSettings, ...] = ()
     chains: tuple[ChainSettings, ...] = ()
+    tenants: tuple[TenantSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()

@@ -87,6 +87,27 @@ class PortStatistics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TenantStatistics:
+    """One tenant: what its clients have used, and what its quotas turned away.
+
+    `memory`, `fwps` and `clients` are those there now. `refused` are messages (or connections of listeners) by the
+    reason under which they are dropped too; `killed` are FWPs that grew beyond the quota of memory.
+    """
+
+    name: str
+    received: int
+    received_bytes: int
+    copied_bytes: int
+    cpu_ns: int
+    memory: int
+    fwps: int
+    clients: int
+    admitted: int
+    refused: dict[str, int]
+    killed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeStatistics:
     """The whole node. `dropped` are messages for which no chain was found; chains count their own."""
 
@@ -98,6 +119,7 @@ class NodeStatistics:
     dropped: dict[str, int]
     chains: tuple[ChainStatistics, ...]
     ports: tuple[PortStatistics, ...]
+    tenants: tuple[TenantStatistics, ...] = ()
 
     @property
     def sent(self) -> int:
@@ -122,6 +144,10 @@ class NodeStatistics:
     def port(self, name: str) -> PortStatistics:
         """The statistics of one port; KeyError when there is none of that name."""
         return _named(self.ports, name)
+
+    def tenant(self, name: str) -> TenantStatistics:
+        """The statistics of one tenant; KeyError when there is none of that name."""
+        return _named(self.tenants, name)
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers as plain JSON values."""
@@ -166,7 +192,9 @@ def node_statistics(snapshot: dict[str, Any], kinds: dict[str, str]) -> NodeStat
         for chain in sorted(snapshot["chains"], key=lambda chain: bool(chain["retired"]))
     )
     ports = (PortStatistics(kind=kinds[port["name"]], **port) for port in snapshot["ports"])
-    return NodeStatistics(**{**snapshot, "chains": tuple(chains), "ports": tuple(ports)})
+    tenants = (TenantStatistics(**tenant) for tenant in snapshot["tenants"])
+    records = {"chains": tuple(chains), "ports": tuple(ports), "tenants": tuple(tenants)}
+    return NodeStatistics(**{**snapshot, **records})
 
 
 def client_statistics(raw: dict[str, Any], stages: list[tuple[str, list[str]]]) -> ClientStatistics:

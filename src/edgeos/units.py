@@ -17,6 +17,9 @@ NANOSECONDS: Mapping[str, int] = {
     "h": 3_600_000_000_000,
     "d": 86_400_000_000_000,
 }
+PERCENT_NS = 10_000_000
+"""Nanoseconds of CPU time in a second that are a hundredth of one core."""
+
 BYTES: Mapping[str, int] = {
     "B": 1,
     "kB": 10**3,
@@ -28,8 +31,11 @@ BYTES: Mapping[str, int] = {
 }
 
 # The digits are bounded so that no text can cost much arithmetic.
-_QUANTITY = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-zµμ]{0,16})\s*", re.ASCII)
+_QUANTITY = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-zµμ%]{0,16})\s*", re.ASCII)
 _DURATION_HINT = 'a number and a unit of ns, us, ms, s, min, h, d, such as "30s"'
+_RATE_HINT = 'a number for each second, such as "1000/s"'
+_BYTE_RATE_HINT = 'bytes for each second with a unit of B, kB, MB, GB, KiB, MiB, GiB, such as "100MB/s"'
+_CPU_HINT = 'a share of one core, such as "25%"'
 _SIZE_HINT = 'bytes, or a number and a unit of B, KiB, MiB, GiB, kB, MB, GB, such as "64KiB"'
 
 
@@ -45,6 +51,47 @@ def parse_size(value: object) -> int:
             raise BadValueError(shown(value), _SIZE_HINT)
         return value
     return _parse(value, {**BYTES, "": 1}, _SIZE_HINT)
+
+
+def parse_rate(value: object) -> int:
+    """Units a second of a rate such as 1000 or "1000/s". Raises BadValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    return _parse_per_second(value, {"": 1}, _RATE_HINT)
+
+
+def parse_byte_rate(value: object) -> int:
+    """Bytes a second of a rate such as "100MB/s". Raises BadValueError."""
+    return _parse_per_second(value, BYTES, _BYTE_RATE_HINT)
+
+
+def parse_cpu(value: object) -> int:
+    """CPU time in a second, nanoseconds, of a share of one core such as "25%". Raises BadValueError."""
+    return _parse(value, {"%": PERCENT_NS}, _CPU_HINT)
+
+
+def format_rate(rate: int) -> str:
+    """A rate as `parse_rate` reads it back."""
+    return f"{rate}/s"
+
+
+def format_byte_rate(rate: int) -> str:
+    """The exact rate in the largest unit that divides it, such as "100MB/s"; `parse_byte_rate` reads it back."""
+    return f"{_exact(rate, BYTES)}/s"
+
+
+def format_cpu(nanoseconds: int) -> str:
+    """CPU time in a second as a share of one core, such as "25%"; `parse_cpu` reads it back."""
+    return f"{nanoseconds / PERCENT_NS:.15g}%"
+
+
+def _parse_per_second(value: object, units: Mapping[str, int], hint: str) -> int:
+    if not isinstance(value, str) or not value.strip().endswith("/s"):
+        raise BadValueError(shown(value), hint)
+    try:
+        return _parse(value.strip().removesuffix("/s"), units, hint)
+    except BadValueError:
+        raise BadValueError(shown(value), hint) from None
 
 
 def format_duration(nanoseconds: int) -> str:

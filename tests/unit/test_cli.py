@@ -22,6 +22,7 @@ from edgeos.cli import app
 from edgeos.errors import GuestError, LimitError
 from edgeos.report import LiveReport, live_table, summary
 from edgeos.settings import Manifest
+from edgeos.statistics import TenantStatistics
 
 MANIFEST = """
 [port.lan]
@@ -92,6 +93,7 @@ class Node:
     in_flight: int = 4
     consumed: int = 0
     elapsed_ns: int = 1_500_000_000
+    tenants: tuple[TenantStatistics, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -148,7 +148,8 @@ ROWS = [
     (
         "[node]",
         "[nod]",
-        'edge.toml: nod: found "nod"; allowed: node, port, upstream, template, chain, rule; did you mean "node"?',
+        'edge.toml: nod: found "nod"; allowed: node, port, upstream, template, chain, tenant, rule; '
+        'did you mean "node"?',
     ),
     (
         "workers = 1",
