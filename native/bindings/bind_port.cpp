@@ -52,12 +52,14 @@ void bind_port(nb::module_& m) {
   nb::class_<MemoryPort, Port>(m, "MemoryPort")
       .def("__init__",
            [](MemoryPort* self, std::string name, uint32_t capacity, bool lossless, const std::vector<TimedBytes>& loop,
-              uint64_t loop_limit, bool sink, uint32_t burst, uint64_t rate, uint64_t untimed) {
+              uint64_t loop_limit, bool sink, uint32_t burst, uint64_t rate, uint64_t unpaced,
+              uint64_t untimed) {
              new (self) MemoryPort(std::move(name), {capacity, lossless, packets_from(loop), loop_limit, sink, burst, rate,
-                                                     untimed});
+                                                     unpaced, untimed});
            },
            "name"_a, "capacity"_a = 4096, "lossless"_a = false, "loop"_a = std::vector<TimedBytes>{}, "loop_limit"_a = 0,
-           "sink"_a = false, "burst"_a = UINT32_MAX, "rate"_a = 0, "untimed"_a = 0)
+           "sink"_a = false, "burst"_a = UINT32_MAX, "rate"_a = 0, "unpaced"_a = 0,
+           "untimed"_a = 0)
       .def("inject",
            [](MemoryPort& self, const nb::bytes& data, uint64_t time_ns) {
              return self.inject(static_cast<const uint8_t*>(data.data()), static_cast<uint32_t>(data.size()), time_ns);

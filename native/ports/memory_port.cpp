@@ -81,6 +81,8 @@ uint32_t MemoryPort::receive_loop(Packet* out, uint32_t max) {
 }
 
 uint32_t MemoryPort::receive_due(Packet* out, uint32_t max) {
+  if (looped_ < options_.unpaced)
+    return receive_loop(out, static_cast<uint32_t>(std::min<uint64_t>(max, options_.unpaced - looped_)));
   const uint64_t now = monotonic_ns();
   if (begun_ns_ == 0) begun_ns_ = now;
   const uint64_t first = looped_;

@@ -3,8 +3,9 @@
 // Owner: the worker's data-plane thread; inject() and take() may be called from any other thread. Both queues are
 // bounded by `capacity`; what send() accepts is sent at once, so queued() is always 0. With `loop` the given packets
 // arrive in place, round and round, and with `sink` sent packets are copied and forgotten: neither takes a lock. With
-// `rate` the loop's packets arrive evenly and carry the time at which they were due; a sink whose packets carry a time
-// keeps how long each was under way, waiting for a busy worker included. latency() is for when the worker has stopped.
+// `rate` the loop's packets, behind the first `unpaced` ones, arrive evenly and carry the time at which they were due; a
+// sink whose packets carry a time keeps how long each was under way, waiting for a busy worker included. latency() is for
+// when the worker has stopped.
 #pragma once
 
 #include <atomic>
@@ -32,6 +33,7 @@ struct MemoryPortOptions {
   bool sink = false;               // take() then has nothing
   uint32_t burst = UINT32_MAX;     // packets that one receive() gives at most
   uint64_t rate = 0;               // packets of the loop a second; 0 for as many as are taken
+  uint64_t unpaced = 0;            // packets at first that arrive as fast as they are taken, without a time
   uint64_t untimed = 0;            // packets at first whose time in a sink is not kept
 };
 
@@ -65,7 +67,7 @@ class MemoryPort final : public Port {
 
   uint32_t receive_loop(Packet* out, uint32_t max);
   uint32_t receive_due(Packet* out, uint32_t max);
-  uint64_t due_ns(uint64_t packet) const { return begun_ns_ + packet * 1'000'000'000 / options_.rate; }
+  uint64_t due_ns(uint64_t packet) const { return begun_ns_ + (packet - options_.unpaced) * 1'000'000'000 / options_.rate; }
   uint32_t send_to_sink(const Packet* packets, uint32_t count);
   bool send_to_queue(const uint8_t* data, uint32_t len, uint64_t time_ns);
 

@@ -403,10 +403,15 @@ TEST(memory_port_loop_and_sink) {
 
 TEST(memory_port_paces_its_loop_and_times_what_arrives) {
   const std::vector<MemoryPacket> loop = {{pattern(60, 1), 0}};
-  constexpr uint64_t kRate = 100'000, kPackets = 1000, kUntimed = 100;
-  MemoryPort source("source", {.loop = loop, .loop_limit = kPackets, .rate = kRate});
+  constexpr uint64_t kRate = 100'000, kUnpaced = 50, kPackets = 1000, kUntimed = 100;
+  MemoryPort source("source", {.loop = loop, .loop_limit = kUnpaced + kPackets, .rate = kRate, .unpaced = kUnpaced});
   MemoryPort sink("sink", {.sink = true, .untimed = kUntimed});
   Packet out[8];
+  for (uint64_t left = kUnpaced; left > 0;) {
+    const uint32_t count = source.receive(out, 8);
+    CHECK(count > 0 && count <= left && out[count - 1].time_ns == 0);
+    left -= count;
+  }
   uint64_t first = 0, last = 0;
   while (!source.exhausted()) {
     const uint32_t count = source.receive(out, 8);

@@ -25,6 +25,7 @@ class MemoryPort(Port):
         sink: bool = False,
         burst: int = ...,
         rate: int = 0,
+        unpaced: int = 0,
         untimed: int = 0,
     ) -> None: ...
     def inject(self, data: bytes, time_ns: int = 0) -> bool: ...

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeos.bench import churn as churn_bench
-from edgeos.bench import listen, output, processes, startup, veth
+from edgeos.bench import listen, output, processes, scale_runs, startup, veth
 from edgeos.bench.churn_runs import Churn, Crowd
 from edgeos.bench.cli import bench_app
 from edgeos.bench.machine import this_machine
@@ -250,6 +250,22 @@ def test_quick_density_says_all(prefix: list[str], home: Path):
     lacking = [what for what in found["not_measured"] if "clients:" in what]
     assert (15_000 in rows) != any("15,000" in what for what in lacking)
     assert rows or lacking
+
+
+def test_quick_scale_says_all(prefix: list[str], home: Path):
+    found = quick_run("scale", prefix, home)
+    assert {"per_client_vs_shared_2000", "per_client_vs_shared_2000_afpacket"} <= set(found["ratios"])
+    rows = {(row["port"], row["subject"], row["clients"]): row for row in found["results"]["passages"]}
+    for clients in (1, 2000):
+        for subject in scale_runs.SUBJECTS:
+            assert rows["memory", subject.name, clients]["lost"] == 0
+    for row in rows.values():
+        assert 0 < row["p50_ns"] <= row["p99_ns"] <= row["p999_ns"]
+        assert row["throughput"] > 0
+    for port in ("afpacket", "afxdp"):  # not without root, and not where the system has no AF_XDP
+        for subject in scale_runs.SUBJECTS:
+            measured = (port, subject.name, 1) in rows
+            assert measured != any(f"{port}, {subject.name}, 1 clients" in what for what in found["not_measured"])
 
 
 def test_quick_churn_says_all(prefix: list[str], home: Path):

@@ -94,6 +94,14 @@ def click(
     _bench(partial(run, click=program), json_file, plot_file, quick)
 
 
+@bench_app.command(epilog="Example:  [bold]edgeos bench scale --json scale.json --plot scale.png[/]")
+def scale(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """Latency and throughput with 1 to 10,000 clients: one shared FWP, an FWP or a chain for each."""
+    from edgeos.bench.scale import run  # noqa: PLC0415
+
+    _bench(run, json_file, plot_file, quick)
+
+
 def _bench(run: Callable[[bool], Result], json_file: str | None, plot_file: Path | None, quick: bool) -> None:
     output = Output(json_file=json_file, plot_file=plot_file)
     output.check()

@@ -164,6 +164,28 @@ def _churn(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _scale(results: Mapping[str, Any]) -> Figure:
+    rows = results["passages"]
+    ports = [port for port in dict.fromkeys(row["port"] for row in rows) if port != "none"]
+    figure = Figure(figsize=(4.2 * len(ports), 4), layout="constrained")
+    for position, port in enumerate(ports, start=1):
+        axes = figure.add_subplot(1, len(ports), position)
+        for subject in dict.fromkeys(row["subject"] for row in rows):
+            shown = [row for row in rows if row["subject"] == subject and row["port"] in (port, "none")]
+            if port == "memory" and shown and shown[0]["port"] == "none":
+                continue
+            clients = [row["clients"] for row in shown]
+            axes.plot(clients, [row["p99_ns"] / MICROSECOND_NS for row in shown], marker="o", label=subject)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_title(port)
+        axes.set_xlabel("clients")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.axes[0].set_ylabel("99th percentile under way, microseconds")
+    return figure
+
+
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -180,5 +202,6 @@ _DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "listen": _listen,
     "density": _density,
     "churn": _churn,
+    "scale": _scale,
     "click": _click,
 }
