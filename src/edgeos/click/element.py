@@ -1,7 +1,8 @@
 """What an element class is: its ports, arguments, handlers and checks. The C that runs is its template.
 
 An element class is a subclass of `Element` in a module of `edgeos.click.elements` and a template in
-guest/include/click/elements, which is included once for each instance (see guest/include/click/runtime.h).
+guest/include/click/elements, which is included once for each instance (see guest/include/click/runtime.h). `headers` of
+guest/include/click are included once, before all elements.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Element:
     parameters: ClassVar[Sequence[Parameter]] = ()
     handlers: ClassVar[Sequence[Read | Write]] = ()
     template: ClassVar[str] = ""
+    headers: ClassVar[Sequence[str]] = ()
     action: ClassVar[bool] = False
 
     def __init__(

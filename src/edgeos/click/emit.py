@@ -45,6 +45,8 @@ def _lines(router: Router) -> Iterator[str]:
     yield f"#define CLICK_TIMERS {int(router.timer)}"
     yield '#pragma GCC diagnostic ignored "-Wunused-function"'
     yield "#include <click/runtime.h>"
+    for header in dict.fromkeys(header for element in elements for header in element.headers):
+        yield f"#include <click/{header}>"
     yield ""
     for element in elements:
         yield from _prototypes(element)
