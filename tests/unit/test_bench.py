@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeos.bench import churn as churn_bench
-from edgeos.bench import listen, output, processes, scale_runs, startup, veth
+from edgeos.bench import listen, output, ports, processes, scale_runs, startup, veth
 from edgeos.bench.churn_runs import Churn, Crowd
 from edgeos.bench.cli import bench_app
 from edgeos.bench.machine import this_machine
@@ -250,6 +250,17 @@ def test_quick_density_says_all(prefix: list[str], home: Path):
     lacking = [what for what in found["not_measured"] if "clients:" in what]
     assert (15_000 in rows) != any("15,000" in what for what in lacking)
     assert rows or lacking
+
+
+def test_quick_ports_says_all(prefix: list[str], home: Path):
+    found = quick_run("ports", prefix, home)
+    assert {"tap_vs_bridge", "afpacket_vs_bridge", "afxdp_vs_bridge"} == set(found["ratios"])
+    rows = {(row["subject"], row["wait"], row["pause_us"]) for row in found["results"]["round_trips"]}
+    assert all(0 < row["p50_ns"] <= row["p99_ns"] for row in found["results"]["round_trips"])
+    for port in ports.PORTS:  # not without root, and not where the system lacks one
+        for wait in ports.WAITS:
+            measured = {(port, wait, pause) for pause in ports.PAUSES_US} <= rows
+            assert measured != any(f"{port} {wait}: " in what for what in found["not_measured"])
 
 
 def test_quick_scale_says_all(prefix: list[str], home: Path):

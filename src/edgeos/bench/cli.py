@@ -102,6 +102,14 @@ def scale(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick =
     _bench(run, json_file, plot_file, quick)
 
 
+@bench_app.command(epilog="Example:  [bold]edgeos bench ports --json ports.json --plot ports.png[/]")
+def ports(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """The latency that TAP, AF_PACKET and AF_XDP ports add, beside a kernel bridge and nothing."""
+    from edgeos.bench.ports import run  # noqa: PLC0415
+
+    _bench(run, json_file, plot_file, quick)
+
+
 def _bench(run: Callable[[bool], Result], json_file: str | None, plot_file: Path | None, quick: bool) -> None:
     output = Output(json_file=json_file, plot_file=plot_file)
     output.check()

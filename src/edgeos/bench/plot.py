@@ -186,6 +186,23 @@ def _scale(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _ports(results: Mapping[str, Any]) -> Figure:
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    pauses = sorted({row["pause_us"] for row in results["round_trips"]})
+    for position, pause in enumerate(pauses, start=1):
+        axes = figure.add_subplot(1, len(pauses), position)
+        rows = [row for row in results["round_trips"] if row["pause_us"] == pause]
+        labels = [f"{row['subject']} {row['wait']}".strip() for row in rows]
+        medians = [row["p50_ns"] / MICROSECOND_NS for row in rows]
+        tails = [max(0.0, (row["p99_ns"] - row["p50_ns"]) / MICROSECOND_NS) for row in rows]
+        axes.barh(labels, medians, xerr=[[0.0] * len(tails), tails], color="tab:blue", ecolor="0.4", capsize=3)
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_title("one after the other" if pause == 0 else f"{pause / 1000:g} ms apart")
+        axes.set_xlabel("microseconds, median and 99th percentile")
+    return figure
+
+
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -202,6 +219,7 @@ _DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "listen": _listen,
     "density": _density,
     "churn": _churn,
+    "ports": _ports,
     "scale": _scale,
     "click": _click,
 }
