@@ -176,6 +176,12 @@ static inline int32_t edgeos_finish(uint64_t flow) {
     return edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_HALF_CLOSED, 0, 0);
 }
 
+/* The same onward, for the stage on out port `port`: its EDGEOS_HALF_CLOSED comes after everything forwarded. 0; -1: no such flow
+ * or stage; -2: no room now, EDGEOS_ROOM says when. */
+static inline int32_t edgeos_forward_finish(uint64_t flow, int port) {
+    return edgeos_import_stream(edgeos_current, flow, port, EDGEOS_HALF_CLOSED, 0, 0);
+}
+
 /* Closes a connection once everything sent has left. No more messages of this flow come, EDGEOS_CLOSED neither.
  * 0, or -1: no such flow. */
 static inline int32_t edgeos_close(uint64_t flow) {

@@ -92,7 +92,8 @@ class Chain;
 // What Streams knows of a chain instance.
 struct InstanceStreams {
   InstanceList connections;
-  WorkList parked;            // wait for room in the instance, or until it is held no more
+  WorkList parked;            // wait for room in the instance
+  WorkList held_back;         // are not read until those who do not take what is sent have taken it
   uint32_t count = 0;         // of connections
   uint32_t upstreams = 0;     // of those, opened by its guests
   uint32_t held = 0;          // its clients' connections that do not take what is sent: none of its sockets is read

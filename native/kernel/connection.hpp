@@ -75,19 +75,20 @@ struct Connection {
   bool over = false;         // more waits than the output limit
   bool silent = false;       // the instance need not be told that it is gone
   bool counted = false;      // among its client's
-  uint16_t waiting_stages = 0;  // whose edgeos_send was cut short
+  uint16_t waiting_stages = 0;  // whose edgeos_send was cut short, and who wait for room
   uint32_t queued_messages = 0; // in `out`, whole or in part
   OutputQueue out;
 
   std::atomic<bool> announced{false};  // the instance has been told that it is open
   std::atomic<bool> full{false};       // takes nothing from edgeos_send
+  std::atomic<uint16_t> cut_short{0};  // stages whose edgeos_send was cut short in a burst that is not finished yet
   uint16_t finished_by = 0;  // stages that have ended their sending; of the thread that runs guests
   uint16_t closed_by = 0;
 
   uint64_t since_ns = 0;  // its place in `deadlines`
   Deadlines* deadlines = nullptr;
-  enum class Place : uint8_t { none, work, parked, waiting } place = Place::none;
-  Link<Connection> work_link;      // in the list of work, among those that wait for room of their instance, or for their time
+  enum class Place : uint8_t { none, work, parked, held_back, waiting } place = Place::none;
+  Link<Connection> work_link;      // in the list of work, among those of their instance that wait, or for their time
   Link<Connection> instance_link;
   Link<Connection> deadline_link;
   Link<Connection> client_link;

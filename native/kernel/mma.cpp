@@ -138,7 +138,8 @@ void Mma::begin(Run& run, Fwp& fwp) {
   run.fwp = &fwp;
   run.first = first;
   run.count = std::min({fwp.ring.size(), fwp.turn, until_wrap});
-  run.emit_room = std::min(kEmitsMax, instance.chain->emit_room(instance));
+  const uint32_t room = instance.chain->emit_room(instance);
+  run.emit_room = std::min(kEmitsMax, shares_room_ ? room - room / 2 : room);
   instance.reserved += run.emit_room;
   run.stamp = instance.activation_started_ns != 0;
   run.streams = streams_;

@@ -23,6 +23,8 @@ class Mma {
  public:
   Mma(const std::vector<Port*>& ports, ReadyList& ready, TimerQueue& timers) : ports_(ports), ready_(ready), timers_(timers) {}
 
+  // Several FWPs of one client run at once: none may take all the room for emissions.
+  void share_room() { shares_room_ = true; }
   // Where messages go that belong to connections.
   void set_streams(Streams* streams) { streams_ = streams; }
 
@@ -63,6 +65,7 @@ class Mma {
   ReadyList& ready_;
   TimerQueue& timers_;
   Streams* streams_ = nullptr;
+  bool shares_room_ = false;
 };
 
 }  // namespace edgeos

@@ -108,7 +108,7 @@ void Streams::serve(Connection& c) {
   if (c.state == ConnectionState::gone) {
     release(c);
   } else if (c.state == ConnectionState::open && c.readable && !c.half_closed) {
-    if (!may_read(c)) return park(c);
+    if (!may_read(c)) return hold_back(c);
     if (!within_quota(c)) return wait(c, instance->tenant->admits_at_ns());
     read(c);
   }
@@ -154,7 +154,7 @@ bool Streams::tell_news(Connection& c) {
 bool Streams::tell(Connection& c, MessageKind kind, const void* data, uint32_t len, uint8_t stage) {
   ChainInstance& instance = *c.instance;
   Chain& chain = *instance.chain;
-  if (chain.entry_room(instance) == 0) return false;
+  if (chain.entry_room(instance) == 0 || (kind == MessageKind::room && chain.emit_room(instance) == 0)) return false;
   Fwp* fwp = chain.fwp(instance, stage);
   if (fwp == nullptr) {  // nobody is there to hear it
     if (c.state != ConnectionState::gone) lose(c, Ending::killed, true);
@@ -355,18 +355,28 @@ void Streams::wait(Connection& c, uint64_t until_ns) {
   waiting_until_ns_ = std::min(waiting_until_ns_, until_ns);
 }
 
+void Streams::hold_back(Connection& c) {
+  unplace(c);
+  c.instance->streams.held_back.push_back(c);
+  c.place = Connection::Place::held_back;
+}
+
 void Streams::unplace(Connection& c) {
   if (c.place == Connection::Place::work) work_.remove(c);
   if (c.place == Connection::Place::parked) c.instance->streams.parked.remove(c);
   if (c.place == Connection::Place::waiting) waiting_.remove(c);
+  if (c.place == Connection::Place::held_back) c.instance->streams.held_back.remove(c);
   c.place = Connection::Place::none;
 }
 
 // As many as there is room for; each that uses none wakes the next.
 void Streams::wake_parked(ChainInstance& instance) {
   InstanceStreams& s = instance.streams;
-  uint32_t room = s.held > 0 ? 0 : instance.chain->entry_room(instance);
-  for (; room > 0 && !s.parked.empty(); room--) schedule(*s.parked.front());
+  for (uint32_t room = instance.chain->entry_room(instance); room > 0 && !s.parked.empty(); room--) schedule(*s.parked.front());
+}
+
+void Streams::wake_held_back(ChainInstance& instance) {
+  while (Connection* c = instance.streams.held_back.front()) schedule(*c);
 }
 
 void Streams::set_deadline(Connection& c, Deadlines* deadlines) {
@@ -390,8 +400,8 @@ void Streams::expire_list(Deadlines& deadlines, uint32_t& most) {
   for (; most > 0 && !deadlines.list.empty(); most--) {
     Connection& c = *deadlines.list.front();
     if (c.since_ns + deadlines.timeout_ns > now_ns_) break;
-    const bool waits = c.place == Connection::Place::parked || c.place == Connection::Place::waiting;
-    if (waits && c.readable && !c.over) {
+    const bool parked = c.place == Connection::Place::parked || c.place == Connection::Place::held_back;
+    if ((parked || c.place == Connection::Place::waiting) && c.readable && !c.over) {
       set_deadline(c, &deadlines);  // it is its instance or its tenant that makes it wait
     } else {
       lose(c, deadlines.ending);

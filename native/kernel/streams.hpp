@@ -144,6 +144,8 @@ class Streams {
   void schedule(Connection& c);
   void park(Connection& c);
   void wait(Connection& c, uint64_t until_ns);
+  void hold_back(Connection& c);
+  void wake_held_back(ChainInstance& instance);
   void unplace(Connection& c);
   void wake_parked(ChainInstance& instance);
   void set_deadline(Connection& c, Deadlines* deadlines);

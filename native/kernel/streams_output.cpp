@@ -215,9 +215,9 @@ void Streams::set_pressure(Connection& c, bool over, uint16_t waiting_stages) {
         for (Fwp* fwp : instance.fwps)
           if (fwp != nullptr && fwp->ring.size() > 0) ready_.push(*fwp);
     }
-    if (was_held && !is_held) room(instance);
+    if (was_held && !is_held && held == 0) wake_held_back(instance);
   }
-  if (has_news || (was_held && !is_held && c.place == Connection::Place::parked)) schedule(c);
+  if (has_news || (was_held && !is_held && c.place == Connection::Place::held_back)) schedule(c);
 }
 
 Destination Streams::destination(const ChainInstance& instance, uint8_t stage, uint32_t flow, int32_t to) const {
@@ -228,7 +228,9 @@ Destination Streams::destination(const ChainInstance& instance, uint8_t stage, u
 
 void Streams::wants_room(ChainInstance& instance, uint8_t stage, uint32_t flow) {
   Connection* c = index_.find(instance.number, flow);
-  if (c == nullptr || c->state == ConnectionState::gone) return;
+  if (c == nullptr) return;
+  c->cut_short.fetch_and(static_cast<uint16_t>(~(1u << stage)), std::memory_order_relaxed);
+  if (c->state == ConnectionState::gone) return;
   set_pressure(*c, c->over, static_cast<uint16_t>(c->waiting_stages | 1u << stage));
 }
 
@@ -251,6 +253,11 @@ int32_t Streams::call_stream(Run& run, uint32_t index, uint64_t flow, int32_t to
 
   Destination destination;
   bool datagram = false, full = false, refused = false;
+  const auto cut_short = [&] {
+    index_.find_for_guest(instance.number, number, [&](Connection& c) {
+      if ((c.cut_short.fetch_or(own_bit, std::memory_order_relaxed) & own_bit) == 0) run.cut_short.push_back(number);
+    });
+  };
   const bool found = index_.find_for_guest(instance.number, number, [&](Connection& c) {
     destination = instance.chain->spec().stages[fwp.stage].routes[c.direction][verdict];
     if (c.upstream != 0 && c.stage != fwp.stage) destination = Destination{};
@@ -280,11 +287,10 @@ int32_t Streams::call_stream(Run& run, uint32_t index, uint64_t flow, int32_t to
     take = std::min<uint64_t>(len, room);
     if (datagram && take < len) take = 0;
   } else if (to_stage && run.emitted >= run.emit_room) {
-    run.cut_short.push_back(number);
+    cut_short();
     return kNoRoom;
   }
-  if (take < len && (run.cut_short.empty() || run.cut_short.back() != number) && run.cut_short.size() < kStreamOpsMax)
-    run.cut_short.push_back(number);
+  if (take < len) cut_short();
   if (ends)
     index_.find_for_guest(instance.number, number, [&](Connection& c) {
       if (to != kVerdictBack) return;

@@ -52,6 +52,7 @@ void Worker::prepare() {
     }
   }
   if (settings_.dedicated_mover) {
+    mma_.share_room();
     executor_ = make_dedicated_executor(clock_, [this] { ticker_.watch_this_thread(); });
   } else {
     guest_thread_ = std::this_thread::get_id();

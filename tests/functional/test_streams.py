@@ -1,109 +1,17 @@
-"""Listeners with real sockets on loopback: connections and datagrams through guests, and their limits."""
+"""Listeners with real sockets on loopback: connections and datagrams through guests, lossless, with slow readers."""
 
 from __future__ import annotations
 
 import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
+from stream_harness import TIMEOUT, Service, exchange, read_all, read_exactly, serving
 
-from edgeos import ChainSettings, Node, NodeSettings, NodeStatistics, TemplateSettings, _native
-
-GUESTS = Path(__file__).parent.parent / "guests"
-TIMEOUT = 5.0
-
-
-class Service:
-    """A node that serves one guest behind one listener, and sockets that speak to it."""
-
-    def __init__(self, node: Node, listener: _native.Listener) -> None:
-        self.node = node
-        self.listener = listener
-
-    def connect(self, source: str = "") -> socket.socket:
-        if self.listener.kind == "unix":
-            s = socket.socket(socket.AF_UNIX)
-            s.settimeout(TIMEOUT)
-            s.connect(self.listener.listen)
-            return s
-        if self.listener.kind == "udp":
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            s.bind((source, 0))
-            s.settimeout(TIMEOUT)
-            s.connect(("127.0.0.1", self.listener.port_number))
-            return s
-        source_address = (source, 0) if source else None
-        return socket.create_connection(("127.0.0.1", self.listener.port_number), TIMEOUT, source_address)
-
-    def wait_until(self, holds: Callable[[NodeStatistics], bool]) -> NodeStatistics:
-        """Waits until the statistics are as wanted, and returns them."""
-        end = time.monotonic() + TIMEOUT
-        while not holds(statistics := self.node.statistics()):
-            assert time.monotonic() < end, statistics
-            time.sleep(0.005)
-        return statistics
-
-    def wait_closed(self, connections: int = 0) -> NodeStatistics:
-        """Waits until so many connections are left, and the guests have heard of the others' ends."""
-        self.wait_until(lambda s: s.port("web").connections == connections)
-        time.sleep(0.02)
-        return self.wait_until(lambda s: s.in_flight == 0)
-
-    def stop(self) -> NodeStatistics:
-        """Stops the node; no message may be unaccounted for."""
-        statistics = self.node.stop()
-        assert statistics.balance == 0
-        assert statistics.chain("service").balance == 0
-        assert statistics.in_flight == 0
-        port = statistics.port("web")
-        assert port.accepted == port.connections + sum(port.ended.values())
-        return statistics
-
-
-@contextmanager
-def serving(
-    guest: str = "echo.c",
-    *,
-    kind: str = "tcp",
-    address: str = "127.0.0.1",
-    config: bytes = b"",
-    isolate: Any = "client",
-    mover: Any = "inline",
-    template: dict[str, Any] | None = None,
-    chain: dict[str, Any] | None = None,
-    **listener: Any,
-) -> Iterator[Service]:
-    port = _native.open_listener("web", kind, address, 0, **listener)
-    with Node(NodeSettings(mover=mover)) as node:
-        node.add_port(port)
-        node.add_template(TemplateSettings(name="app", source=GUESTS / guest, config=config, **(template or {})))
-        settings: dict[str, Any] = {"max_fwps": 64, **(chain or {})}
-        node.add_chain(ChainSettings(name="service", path=("web", "app"), isolate=isolate, **settings))
-        node.add_rule("any", chain="service")
-        node.start()
-        yield Service(node, port)
-
-
-def read_all(s: socket.socket) -> bytes:
-    parts = []
-    while part := s.recv(65536):
-        parts.append(part)
-    return b"".join(parts)
-
-
-def exchange(s: socket.socket, data: bytes) -> bytes:
-    """Sends everything, ends the sending and reads to the end, both at once."""
-    sender = threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
-    sender.start()
-    try:
-        return read_all(s)
-    finally:
-        sender.join()
+from edgeos import TemplateSettings
 
 
 @pytest.mark.parametrize("mover", ["inline", "dedicated"])
@@ -148,3 +56,128 @@ def test_a_unix_socket(tmp_path: Path) -> None:
             assert exchange(s, b"over a path") == b"over a path"
         service.stop()
     assert not path.exists()
+
+
+# ---- Slow readers, and much to send ----
+
+MUCH = 8 << 20
+SLOW_BUFFER = 4096
+
+
+def pattern(count: int) -> bytes:
+    """What tests/guests/source.c sends."""
+    return bytes((i * 31 + i // 256) & 0xFF for i in range(min(count, 1 << 16))) * -(-count // (1 << 16))
+
+
+def ask(s: socket.socket, count: int) -> None:
+    s.sendall(struct.pack("<I", count))
+
+
+def received_pattern(s: socket.socket, count: int) -> bool:
+    return read_all(s) == pattern(count)[:count]
+
+
+@pytest.mark.parametrize("mover", ["inline", "dedicated"])
+@pytest.mark.parametrize("isolate", ["shared", "client", "connection"])
+def test_much_is_sent_to_slow_readers_and_all_arrives(mover: str, isolate: str) -> None:
+    with serving("source.c", isolate=isolate, mover=mover) as service:
+        sockets = [service.connect(receive_buffer=SLOW_BUFFER) for _ in range(3)]
+        for s in sockets:
+            ask(s, MUCH)
+        service.wait_until(lambda s: s.chain("service").stages[0].counters["cut_short"] >= len(sockets))
+        # Of one client's connections all must be read: who does not read stops his own FWP.
+        with ThreadPoolExecutor(len(sockets)) as readers:
+            assert all(readers.map(lambda s: received_pattern(s, MUCH), sockets))
+        for s in sockets:
+            s.close()
+        service.wait_closed()
+        assert service.counter("rooms") > 0
+        statistics = service.stop()
+    assert statistics.port("web").sent_bytes == 3 * MUCH
+
+
+@pytest.mark.parametrize("config", [b"", b"send"])
+@pytest.mark.parametrize("mover", ["inline", "dedicated"])
+def test_many_megabytes_are_echoed_without_loss(mover: str, config: bytes) -> None:
+    data = pattern(MUCH)
+    with serving(config=config, mover=mover, isolate="connection") as service:
+        with service.connect() as s:
+            assert exchange(s, data) == data
+        service.wait_closed()
+        statistics = service.stop()
+    assert statistics.port("web").received_bytes == statistics.port("web").sent_bytes == MUCH
+    assert statistics.chain("service").dropped == {}
+
+
+def fill(service: Service, s: socket.socket) -> int:
+    """Sends to an echo service and reads nothing, until it takes no more; returns how many bytes it took."""
+    s.settimeout(0.5)
+    piece, sent = pattern(1 << 16), 0
+    while True:
+        before = sent
+        try:
+            while True:
+                sent += s.send(piece)
+        except TimeoutError:
+            if sent == before:
+                s.settimeout(TIMEOUT)
+                return sent
+
+
+@pytest.mark.parametrize("isolate", ["shared", "client", "connection"])
+def test_a_slow_reader_stops_nobody_else(isolate: str) -> None:
+    with serving(isolate=isolate) as service, service.connect("127.0.0.1", SLOW_BUFFER) as slow:
+        stuck = fill(service, slow)
+        with service.connect("127.0.0.2") as other:
+            assert exchange(other, pattern(1 << 20)) == pattern(1 << 20)
+        assert read_exactly(slow, stuck) == (pattern(1 << 16) * (stuck // (1 << 16) + 1))[:stuck]
+        slow.close()
+        service.wait_closed()
+        service.stop()
+
+
+def test_many_slow_readers_of_a_shared_fwp_do_not_starve_another() -> None:
+    with serving(isolate="shared") as service:
+        slow = [service.connect("127.0.0.1", SLOW_BUFFER) for _ in range(48)]
+        piece = pattern(1 << 16)
+        for s in slow:
+            s.setblocking(False)
+        for _ in range(200):
+            for s in slow:
+                with suppress(BlockingIOError):
+                    s.send(piece)
+        with service.connect("127.0.0.2") as other:
+            assert exchange(other, pattern(1 << 20)) == pattern(1 << 20)
+        for s in slow:
+            s.close()
+        service.wait_closed()
+        service.stop()
+
+
+@pytest.mark.parametrize("mover", ["inline", "dedicated"])
+def test_many_connections_that_are_all_cut_short_in_one_burst_hear_of_room(mover: str) -> None:
+    """More of them than one burst has operations for."""
+    with serving("source.c", isolate="shared", mover=mover) as service:
+        sockets = [service.connect() for _ in range(200)]
+        for s in sockets:
+            ask(s, 1 << 18)
+        for s in sockets:
+            assert received_pattern(s, 1 << 18)
+            s.close()
+        service.wait_closed()
+        service.stop()
+
+
+@pytest.mark.parametrize("mover", ["inline", "dedicated"])
+@pytest.mark.parametrize("isolate", ["shared", "connection"])
+def test_what_is_forwarded_to_a_next_stage_is_lossless_too(mover: str, isolate: str) -> None:
+    stages = [TemplateSettings(name="echo", source=Path(__file__).parent.parent / "guests" / "echo.c")]
+    data = pattern(1 << 20)
+    with serving("forward.c", isolate=isolate, mover=mover, stages=stages) as service:
+        sockets = [service.connect() for _ in range(4)]
+        for s in sockets:
+            assert exchange(s, data) == data
+            s.close()
+        service.wait_closed()
+        statistics = service.stop()
+    assert statistics.chain("service").dropped == {}
