@@ -34,6 +34,7 @@ demo: $(VENV)/.installed $(VENV)/.net ## ping, curl and a web server through an 
 test: pytest native ## all tests: Python's and the kernel's own
 
 pytest: $(VENV)/.installed $(VENV)/.dev
+	@scripts/require ping:iputils-ping curl:curl dig:bind9-dnsutils iperf3:iperf3 traceroute:traceroute || true
 	@scripts/run-pytest $(BIN)/python
 
 native: build/native/.built

@@ -21,18 +21,18 @@ elementclass Arriving { $color, $ip, $eth |
 }
 
 // To a device: input 0 takes routed packets, 1 answers to ARP requests; output 0 gives frames, 1 errors to be routed.
-elementclass Leaving { $color, $ip, $eth, $mtu |
+elementclass Leaving { $color, $ip, $net, $eth, $mtu |
     arp :: ARPQuerier($ip, $eth);
     input -> DropBroadcasts
           -> back :: PaintTee($color)
-          -> options :: IPGWOptions($ip)
+          -> options :: IPGWOptions($ip, $LAN_IP $WAN_IP)
           -> FixIPSrc($ip)
           -> ttl :: DecIPTTL
           -> fragments :: IPFragmenter($mtu)
           -> arp
           -> output;
     input[1] -> [1] arp;
-    back[1] -> ICMPError($ip, redirect, host) -> [1] output;
+    back[1] -> IPFilter(allow src net $net) -> ICMPError($ip, redirect, host) -> [1] output;
     options[1] -> ICMPError($ip, parameterproblem) -> [1] output;
     ttl[1] -> ICMPError($ip, timeexceeded) -> [1] output;
     fragments[1] -> ICMPError($ip, unreachable, needfrag, PMTU $mtu) -> [1] output;
@@ -46,8 +46,8 @@ routes :: StaticIPLookup(
 
 from_lan :: Arriving(1, $LAN_IP, $LAN_ETH);
 from_wan :: Arriving(2, $WAN_IP, $WAN_ETH);
-lan :: Leaving(1, $LAN_IP, $LAN_ETH, $LAN_MTU);
-wan :: Leaving(2, $WAN_IP, $WAN_ETH, $WAN_MTU);
+lan :: Leaving(1, $LAN_IP, $LAN, $LAN_ETH, $LAN_MTU);
+wan :: Leaving(2, $WAN_IP, $WAN, $WAN_ETH, $WAN_MTU);
 to_lan :: ToDevice(lan);
 to_wan :: ToDevice(wan);
 
@@ -62,12 +62,13 @@ routes[1] -> wan -> to_wan;
 lan[1] -> routes;
 wan[1] -> routes;
 
-// To the router itself: it answers pings, and says that it has nothing else.
-routes[2] -> own :: IPClassifier(icmp type echo, icmp, tcp or udp, -);
-own[0] -> ICMPPingResponder -> routes;
-own[1] -> Discard;
-own[2] -> ICMPError($LAN_IP, unreachable, port) -> routes;
-own[3] -> ICMPError($LAN_IP, unreachable, protocol) -> routes;
+// To the router itself: it answers pings, and says that it has nothing else. It puts no fragments together.
+routes[2] -> own :: IPClassifier(ip frag, icmp type echo, icmp, tcp or udp, -);
+own[0] -> Discard;
+own[1] -> ICMPPingResponder -> routes;
+own[2] -> Discard;
+own[3] -> ICMPError($LAN_IP, unreachable, port) -> routes;
+own[4] -> ICMPError($LAN_IP, unreachable, protocol) -> routes;
 
 routes[3] -> Discard;                                             // broadcasts, groups, nobody
 routes[4] -> ICMPError($LAN_IP, unreachable, net) -> routes;

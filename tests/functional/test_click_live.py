@@ -1,0 +1,113 @@
+"""The Click gallery between real programs: each manifest runs as it is, by `edgeos up`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+import pytest
+
+pytest.importorskip("edgeos.netns", reason="needs pyroute2")
+
+from click_lab import Lab, iperf, iperf_server, lab, name_server, needs, web_server
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces"),
+    pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="/dev/net/tun is not there"),
+]
+
+
+def fetch(lab: Lab, url: str, *options: str) -> tuple[int, str]:
+    """Status and output of curl."""
+    done = lab.run(lab.client, "curl", "-s", "--max-time", "10", *options, url)
+    return done.returncode, done.stdout.strip()
+
+
+def dropped(lab: Lab, reason: str) -> int:
+    return sum(chain["dropped"].get(reason, 0) for chain in lab.statistics["chains"])
+
+
+@needs("ping", "curl", "iperf3")
+def test_bridge() -> None:
+    with lab("bridge", ["10.0.0.2/24"], ["10.0.0.1/24"]) as it:
+        assert it.pings("10.0.0.1") == 3
+        with web_server(it.server, "10.0.0.1"):
+            assert fetch(it, "http://10.0.0.1/") == (0, "10.0.0.1")
+        with iperf_server(it.server, "10.0.0.1"):
+            assert iperf(it, "10.0.0.1", "-n", "4M")["sum_sent"]["bytes"] >= 4_000_000
+        forth = it.read("edge/bridge@10.0.0.2", "forth.count")
+        assert forth["sum"] > 1000
+    assert dropped(it, "verdict") == 0
+
+
+@needs("ping")
+def test_ping() -> None:
+    with lab("ping", ["10.0.0.2/24", "10.0.0.3/24"]) as it:
+        for source in ("10.0.0.2", "10.0.0.3"):
+            assert it.pings("10.0.0.1", "-I", source) == 3
+        assert it.pings("10.0.0.1", "-s", "1400") == 3
+        answered = it.read("edge/ping", "answered.count")
+        values = {client["client"]: client["value"] for client in answered["clients"]}
+        assert (values["10.0.0.2"], values["10.0.0.3"]) == ("6", "3")
+        assert answered["sum"] == 9
+
+
+@needs("ping", "curl", "dig", "iperf3")
+def test_firewall() -> None:
+    routes = {"lan_routes": [("192.0.2.0/24", None)], "wan_routes": [("10.0.0.0/8", None)]}
+    with lab("firewall", ["10.0.0.2/24"], ["192.0.2.1/24"], **routes) as it:  # type: ignore[arg-type]
+        assert it.pings("192.0.2.1") == 3
+        with name_server(it.server, "192.0.2.1"):
+            done = it.run(it.client, "dig", "+short", "+tries=3", "@192.0.2.1", "example.org")
+            assert done.stdout == "192.0.2.53\n"
+        with web_server(it.server, "192.0.2.1"), web_server(it.server, "192.0.2.1", 8080):
+            assert fetch(it, "http://192.0.2.1/") == (0, "192.0.2.1")
+            before = it.read("edge/fw@10.0.0.2", "denied.count")["sum"]
+            assert fetch(it, "http://192.0.2.1:8080/", "--connect-timeout", "1") == (28, "")
+            assert it.read("edge/fw@10.0.0.2", "denied.count")["sum"] > before
+        with iperf_server(it.server, "192.0.2.1"):
+            assert iperf(it, "192.0.2.1", "-n", "1M")["sum_sent"]["bytes"] >= 1_000_000
+    assert dropped(it, "verdict") > 0
+
+
+@pytest.fixture
+def router() -> Callable[..., object]:
+    def run(**more: object) -> object:
+        return lab(
+            "router",
+            ["10.1.0.2/24"],
+            ["10.2.0.2/24", "10.3.0.1/16"],
+            lan_routes=[("default", "10.1.0.1")],
+            wan_routes=[("10.1.0.0/24", "10.2.0.1")],
+            **more,  # type: ignore[arg-type]
+        )
+
+    return run
+
+
+@needs("ping", "curl", "traceroute", "iperf3")
+def test_router(router: Callable[..., object]) -> None:
+    with router() as it:  # type: ignore[attr-defined]
+        for address in ("10.1.0.1", "10.2.0.1", "10.2.0.2", "10.3.0.1"):
+            assert it.pings(address) == 3, address
+        assert it.pings("10.3.0.1", "-s", "4000") == 3, "datagrams in fragments"
+        hops = it.run(it.client, "traceroute", "-n", "-q", "1", "-w", "5", "10.3.0.1").stdout.splitlines()[1:]
+        assert [line.split()[1] for line in hops] == ["10.1.0.1", "10.3.0.1"]
+        unreachable = it.run(it.client, "ping", "-n", "-c", "1", "-W", "5", "10.9.9.9").stdout
+        assert re.search(r"From 10\.1\.0\.1 .*Destination Net Unreachable", unreachable), unreachable
+        with web_server(it.server, "10.3.0.1"):
+            assert fetch(it, "http://10.3.0.1/") == (0, "10.3.0.1")
+        with iperf_server(it.server, "10.2.0.2"):
+            assert iperf(it, "10.2.0.2", "-n", "2M")["sum_sent"]["bytes"] >= 2_000_000
+
+
+@needs("ping", "curl")
+def test_router_with_a_small_mtu(router: Callable[..., object]) -> None:
+    with router(edit=lambda text: text.replace("define = { ", "define = { WAN_MTU = 800, ")) as it:  # type: ignore[attr-defined]
+        needed = it.run(it.client, "ping", "-n", "-c", "1", "-W", "5", "-M", "do", "-s", "1400", "10.2.0.2").stdout
+        assert re.search(r"From 10\.1\.0\.1 .*Frag needed .*mtu = 800", needed), needed
+        assert it.pings("10.2.0.2", "-s", "2000", "-M", "dont") == 3, "fragments in both directions"
+        with web_server(it.server, "10.3.0.1"):
+            assert fetch(it, "http://10.3.0.1/") == (0, "10.3.0.1"), "TCP finds the path's MTU"
