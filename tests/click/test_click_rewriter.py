@@ -372,7 +372,7 @@ class Translator(RuleBasedStateMachine):
 
 
 Translator.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestTranslator = Translator.TestCase
 

@@ -222,7 +222,8 @@ static uint32_t click_nat_add_pattern(click_nat *nat, const click_pattern *patte
     uint32_t at = pattern->choice == NAT_SEQUENTIAL        ? *cursor % count
                   : pattern->choice == NAT_PREFER && fits ? own - pattern->sport
                                                            : click_random() % count;
-    for (uint32_t n = 0; n < count && n < CLICK_NAT_PORTS_TRIED; n++) {
+    /* One more than there are: the first may be one's own, in front of a whole round from some other. */
+    for (uint32_t n = 0; n <= count && n < CLICK_NAT_PORTS_TRIED; n++) {
         to.sport = click_swap16((uint16_t)(pattern->sport + at));
         const click_flow answers = click_flow_reversed(to);
         const bool first = n == 0;
