@@ -17,8 +17,11 @@ Chain::Chain(ChainSpec spec)
       departed(spec.stages.size()),
       spec_(std::move(spec)),
       credit_(kSlotsMax),
+      entry_credit_(0),
       touch_grain_ns_(spec_.idle_timeout_ns / 16) {
+  bool emits = false;
   for (size_t i = 0; i < spec_.stages.size(); i++) {
+    emits |= spec_.stages[i].pool->tmpl().emits();
     const Layout& layout = spec_.stages[i].pool->tmpl().layout();
     credit_ = std::min(credit_, layout.slots);
     memory_ += layout.memory;
@@ -27,6 +30,7 @@ Chain::Chain(ChainSpec spec)
     upstream[size_t(kVerdictBack + 2)].kind = Destination::Kind::upstream;
     upstream[size_t(kVerdictDrop + 2)].kind = Destination::Kind::drop;
   }
+  entry_credit_ = emits ? credit_ / 2 : credit_;
 }
 
 bool Chain::bind(ChainInstance& instance, uint64_t now_ns) {

@@ -1,8 +1,8 @@
 // Chains: FWPs linked in a line or a small graph, and their instances, one for each client (or flow, or for all).
 //
-// Owner: the worker; not thread-safe. A chain instance holds at most as many messages as its smallest ring has slots, half of
-// them from ports and half that its guests emit, so a ring inside a chain can never be full: a slow stage holds the chain's
-// credit, and that stops the port in front of it.
+// Owner: the worker; not thread-safe. A chain instance holds at most as many messages as its smallest ring has slots: all of
+// them from ports, or half when its guests can emit, for which the other half is kept. So a ring inside a chain can never be
+// full: a slow stage holds the chain's credit, and that stops the port in front of it.
 //
 // Law, checked by tests: received + emitted = sent + dropped + consumed + in flight.
 #pragma once
@@ -112,6 +112,7 @@ struct ChainInstance {
   uint32_t reserved = 0;     // room kept for what running guests may emit
   uint32_t flow_count = 0;   // entries of the flow table
   uint32_t flows_ever = 0;   // last flow number given
+  uint32_t flows_version = 0;  // changes when it loses a flow, see FlowPlace
   uint32_t newest = 0;       // its entries in the flow table, linked by age
   uint32_t oldest = 0;
   uint64_t last_used_ns = 0;
@@ -138,8 +139,8 @@ class Chain {
   const ChainSpec& spec() const { return spec_; }
   // The place of an FWP that was killed stays its client's, so instances count and not live FWPs.
   bool at_limit() const { return (instances_ + 1) * spec_.stages.size() > spec_.max_fwps; }
-  // Messages from ports that an instance may hold; as many again are kept for what its guests emit.
-  uint32_t entry_credit() const { return credit_ / 2; }
+  // Messages from ports that an instance may hold; the rest is kept for what its guests emit.
+  uint32_t entry_credit() const { return entry_credit_; }
   uint32_t entry_room(const ChainInstance& i) const {
     const uint32_t by_entry = i.in_flight < entry_credit() ? entry_credit() - i.in_flight : 0;
     const uint32_t used = i.in_flight + i.reserved;
@@ -219,6 +220,7 @@ class Chain {
 
   ChainSpec spec_;
   uint32_t credit_;
+  uint32_t entry_credit_;
   uint64_t instances_ = 0;
   bool closed_ = false;
   bool retired_ = false;

@@ -39,6 +39,8 @@ void Dispatcher::refresh() {
   }
   for (const auto& instance : instances_)
     if (instance->chain != nullptr && instance->chain->is_wire()) release(*instance);
+  cache_.clear();
+  for (uint16_t port = 0; port < ports_.size(); port++) identify(port, *bursts_[port]);
 }
 
 bool Dispatcher::receive(uint64_t now_ns) {
@@ -55,19 +57,12 @@ bool Dispatcher::receive_from(uint16_t port) {
     burst.count = ports_[port]->receive(burst.packets, kBurst);
     counters_.received += burst.count;
     pending_ += burst.count;
+    identify(port, burst);
   }
   if (burst.count == burst.next) return false;
-  Found found[kBurst];
-  for (uint32_t i = burst.next; i < burst.count; i++) {
-    const Packet& packet = burst.packets[i];
-    Found& f = found[i];
-    f.valid = parse_key(packet.data, packet.len, domains_[port], f.key, f.first_fragment);
-    f.hash = table_.hash(f.key);
-    table_.prefetch(f.hash);
-  }
   const uint32_t before = burst.next;
   while (burst.next < burst.count) {
-    const uint32_t taken = dispatch(port, &burst.packets[burst.next], &found[burst.next], burst.count - burst.next);
+    const uint32_t taken = dispatch(port, burst);
     if (taken == 0) break;
     burst.next += taken;
     pending_ -= taken;
@@ -75,32 +70,83 @@ bool Dispatcher::receive_from(uint16_t port) {
   return burst.next != before;
 }
 
-// Takes up the first packet, and with it those that follow for the same instance; 0 when it has to wait for room.
-uint32_t Dispatcher::dispatch(uint16_t port, const Packet* packets, const Found* found, uint32_t count) {
-  if (!found->valid) return refuse(Drop::malformed);
-  uint32_t entry = table_.find(found->key, found->hash);
-  if (entry == kNoEntry) {
-    Drop why = Drop::fragment_orphan;
-    if (found->key.kind() != KeyKind::fragment) {
-      entry = bind(port, *packets, found->hash, why);
-    } else if (hold(port, *packets, found->key)) {
-      return 1;
+// Finds out what can be known of all packets, so that what has to be fetched from memory is under way for all at once.
+void Dispatcher::identify(uint16_t port, Burst& burst) {
+  FlowCache::Line* lines[kBurst];
+  for (uint32_t i = burst.next; i < burst.count; i++) {
+    lines[i] = cache_.line_of(burst.packets[i].data, burst.packets[i].len);
+    __builtin_prefetch(lines[i]);
+  }
+  for (uint32_t i = burst.next; i < burst.count; i++) {
+    burst.places[i] = FlowCache::find(lines[i], burst.packets[i].data, port);
+    if (burst.places[i].instance == nullptr) parse(port, burst, i);
+  }
+}
+
+void Dispatcher::parse(uint16_t port, Burst& burst, uint32_t i) {
+  Parsed& p = burst.parsed[i];
+  burst.places[i] = {};
+  p.valid = parse_key(burst.packets[i].data, burst.packets[i].len, domains_[port], p.key, p.first_fragment);
+  p.hash = table_.hash(p.key);
+  table_.prefetch(p.hash);
+}
+
+// Whether the cache knew a packet's place and that still holds.
+bool Dispatcher::known(uint16_t port, Burst& burst, uint32_t i) {
+  const FlowPlace& place = burst.places[i];
+  if (place.instance == nullptr) return false;
+  if (place.version == place.instance->flows_version) return true;
+  parse(port, burst, i);
+  return false;
+}
+
+// The place that an entry of the flow table gives, kept for the packets to come.
+FlowPlace Dispatcher::enter(uint16_t port, Burst& burst, uint32_t i, uint32_t entry) {
+  ChainInstance& instance = *instances_[table_[entry].instance];
+  const FlowPlace place{&instance, instance.flows_version, table_[entry].flow};
+  if (table_[entry].key.kind() == KeyKind::flow) cache_.keep(burst.packets[i].data, burst.packets[i].len, port, place);
+  return place;
+}
+
+// Takes up the next packet, and with it those that follow for the same instance; 0 when it has to wait for room.
+uint32_t Dispatcher::dispatch(uint16_t port, Burst& burst) {
+  const uint32_t first = burst.next;
+  FlowPlace place = burst.places[first];
+  if (!known(port, burst, first)) {
+    const Parsed& parsed = burst.parsed[first];
+    if (!parsed.valid) return refuse(Drop::malformed);
+    uint32_t entry = table_.find(parsed.key, parsed.hash);
+    if (entry == kNoEntry) {
+      Drop why = Drop::fragment_orphan;
+      if (parsed.key.kind() != KeyKind::fragment) {
+        entry = bind(port, burst.packets[first], parsed.hash, why);
+      } else if (hold(port, burst.packets[first], parsed.key)) {
+        return 1;
+      }
+      if (entry == kNoEntry) return refuse(why);
     }
-    if (entry == kNoEntry) return refuse(why);
+    place = enter(port, burst, first, entry);
   }
-  const uint32_t number = table_[entry].instance;
+  ChainInstance& instance = *place.instance;
   uint32_t flows[kBurst];
-  flows[0] = table_[entry].flow;
-  uint32_t train = 1;
-  while (train < count && !found[train - 1].first_fragment && found[train].valid) {
-    const uint32_t next = table_.find(found[train].key, found[train].hash);
-    if (next == kNoEntry || table_[next].instance != number) break;
-    flows[train++] = table_[next].flow;
+  flows[0] = place.flow;
+  uint32_t end = first + 1;
+  for (; end < burst.count && !burst.first_fragment(end - 1); end++) {
+    if (known(port, burst, end)) {
+      place = burst.places[end];
+    } else {
+      const Parsed& parsed = burst.parsed[end];
+      const uint32_t entry = parsed.valid ? table_.find(parsed.key, parsed.hash) : kNoEntry;
+      if (entry == kNoEntry) break;
+      place = enter(port, burst, end, entry);
+    }
+    if (place.instance != &instance) break;
+    flows[end - first] = place.flow;
   }
-  ChainInstance& instance = *instances_[number];
-  const uint32_t taken = admit(port, packets, flows, train, instance);
-  if (taken == train && found[train - 1].first_fragment)
-    remember_fragments(port, packets[train - 1], instance, flows[train - 1]);
+  const uint32_t train = end - first;
+  const uint32_t taken = admit(port, &burst.packets[first], flows, train, instance);
+  if (taken == train && burst.first_fragment(end - 1))
+    remember_fragments(port, burst.packets[end - 1], instance, flows[train - 1]);
   return taken;
 }
 
@@ -371,9 +417,10 @@ ChainInstance& Dispatcher::new_instance() {
   }
   ChainInstance* instance = free_instances_.back();
   free_instances_.pop_back();
-  const uint32_t number = instance->number;
+  const uint32_t number = instance->number, version = instance->flows_version;
   *instance = ChainInstance{};
   instance->number = number;
+  instance->flows_version = version;
   return *instance;
 }
 
@@ -389,6 +436,7 @@ void Dispatcher::release(ChainInstance& instance) {
   instance.chain->unbind(instance);
   if (instance.tenant != nullptr) instance.tenant->leave_client(instance.chain->spec().stages.size());
   rules_.leave(*instance.rule);
+  forget_places(instance);
   instance.chain = nullptr;
   free_instances_.push_back(&instance);
 }
@@ -408,6 +456,13 @@ void Dispatcher::erase_entry(ChainInstance& instance, uint32_t entry) {
   table_.erase(entry);
   instance.flow_count--;
   flow_entries_--;
+  forget_places(instance);
+}
+
+// Whatever the cache says of this instance holds no more.
+void Dispatcher::forget_places(ChainInstance& instance) {
+  instance.flows_version = ++versions_;
+  if (versions_ == 0) cache_.clear();  // numbers are given again from now on
 }
 
 }  // namespace edgeos

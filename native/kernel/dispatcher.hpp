@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "clock.hpp"
+#include "flow_cache.hpp"
 #include "flow_table.hpp"
 #include "mma.hpp"
 #include "rule_table.hpp"
@@ -61,16 +62,19 @@ class Dispatcher {
   }
 
  private:
-  struct Burst {  // of one port
-    uint32_t next = 0;
-    uint32_t count = 0;
-    Packet packets[kBurst];
-  };
-  struct Found {  // what is known of a packet of the burst
+  struct Parsed {  // of a packet whose place the cache does not know
     FlowKey key;
     uint64_t hash;
     bool valid;
     bool first_fragment;
+  };
+  struct Burst {  // of one port
+    uint32_t next = 0;
+    uint32_t count = 0;
+    Packet packets[kBurst];
+    FlowPlace places[kBurst];  // by the cache; its instance is nullptr where `parsed` is filled
+    Parsed parsed[kBurst];
+    bool first_fragment(uint32_t i) const { return places[i].instance == nullptr && parsed[i].first_fragment; }
   };
   struct Held {
     FlowKey key;  // of its datagram
@@ -80,7 +84,11 @@ class Dispatcher {
     uint16_t port;
   };
   bool receive_from(uint16_t port);
-  uint32_t dispatch(uint16_t port, const Packet* packets, const Found* found, uint32_t count);
+  void identify(uint16_t port, Burst& burst);
+  void parse(uint16_t port, Burst& burst, uint32_t i);
+  bool known(uint16_t port, Burst& burst, uint32_t i);
+  FlowPlace enter(uint16_t port, Burst& burst, uint32_t i, uint32_t entry);
+  uint32_t dispatch(uint16_t port, Burst& burst);
   uint32_t admit(uint16_t port, const Packet* packets, const uint32_t* flows, uint32_t count, ChainInstance& instance);
   uint32_t refuse(Drop reason);
   struct Choice {
@@ -103,6 +111,7 @@ class Dispatcher {
   void release(ChainInstance& instance);
   void link_entry(ChainInstance& instance, uint32_t entry);
   void erase_entry(ChainInstance& instance, uint32_t entry);
+  void forget_places(ChainInstance& instance);
 
   const std::vector<Port*>& ports_;
   const std::vector<std::unique_ptr<Chain>>& chains_;
@@ -111,8 +120,10 @@ class Dispatcher {
   Streams* streams_ = nullptr;
   uint64_t now_ns_ = 0;
   FlowTable table_;
+  FlowCache cache_;
   uint32_t max_flows_;
   uint32_t flow_entries_ = 0;
+  uint32_t versions_ = 0;  // given to instances so far, see FlowPlace
   std::vector<uint16_t> domains_;    // by port
   std::vector<bool> reverse_only_;   // by port: it is only ever a chain's far end
   std::vector<std::unique_ptr<Burst>> bursts_;

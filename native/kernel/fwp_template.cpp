@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <string_view>
 
 #include "host_calls.hpp"
 #include "limits.hpp"
@@ -26,6 +27,20 @@ void check(const Layout& l, uint64_t memory_max) {
   const bool counters = std::all_of(l.counters.begin(), l.counters.end(),
                                     [&](const CounterLayout& c) { return fits(c.address, 1, 8, 8, l.memory); });
   if (!shape || !areas || !counters) throw std::runtime_error("the guest's layout is out of bounds");
+}
+
+// Whether the module imports a call by which guests send.
+bool can_emit(const wasmtime_module_t* module) {
+  wasm_importtype_vec_t imports;
+  wt.wasmtime_module_imports(module, &imports);
+  const auto sends = [](const wasm_importtype_t* import) {
+    const wasm_byte_vec_t* name = wt.wasm_importtype_name(import);
+    const std::string_view call(name->data, name->size);
+    return call != "timer" && call != "clock" && call != "random";
+  };
+  const bool emits = std::any_of(imports.data, imports.data + imports.size, sends);
+  wt.wasm_importtype_vec_delete(&imports);
+  return emits;
 }
 
 std::vector<uint64_t> find_hot_pages(const Layout& l) {
@@ -56,6 +71,7 @@ FwpTemplate::FwpTemplate(const Engine& engine, std::string name, std::span<const
   hot_pages_ = find_hot_pages(layout_);
   wasmtime_check(wt.wasmtime_module_deserialize(engine.handle(), code.data(), code.size(), &module_),
                  "cannot load the guest's native code");
+  emits_ = can_emit(module_);
   wasmtime_linker_t* linker = wt.wasmtime_linker_new(engine.handle());
   define_host_calls(linker, grants_);
   wasmtime_error_t* error = wt.wasmtime_linker_instantiate_pre(linker, module_, &instance_pre_);

@@ -52,6 +52,8 @@ class FwpTemplate {
   const Layout& layout() const { return layout_; }
   const wasmtime_instance_pre_t* instance_pre() const { return instance_pre_; }
   const Grants& grants() const { return grants_; }
+  // Whether its guests can send messages of their own.
+  bool emits() const { return emits_; }
   uint64_t budget_ticks() const { return budget_ticks_; }
   const std::vector<uint64_t>& hot_pages() const { return hot_pages_; }
 
@@ -61,6 +63,7 @@ class FwpTemplate {
   Layout layout_;
   uint64_t budget_ticks_;
   Grants grants_;
+  bool emits_ = false;
   std::vector<uint64_t> hot_pages_;  // offsets that every first message touches
   wasmtime_module_t* module_ = nullptr;
   wasmtime_instance_pre_t* instance_pre_ = nullptr;

@@ -5,7 +5,7 @@
 
 namespace edgeos {
 
-inline constexpr uint32_t kBurst = 32;            // messages in one call of a guest, and in one read of a port
+inline constexpr uint32_t kBurst = 64;            // messages in one call of a guest, and in one read of a port
 inline constexpr uint32_t kSlotsMin = 8;          // slots of one FWP's ring; a power of two
 inline constexpr uint32_t kSlotsMax = 256;
 inline constexpr uint32_t kSlotSizeMax = 65536;   // largest message
@@ -21,6 +21,7 @@ inline constexpr uint32_t kTimerBurst = 64;       // FWPs whose timers are looke
 inline constexpr uint64_t kTimerRetryNs = 1'000'000;    // how soon a timer is tried again whose message found no room
 inline constexpr uint32_t kRandomMax = 65536;     // bytes of randomness in one call
 inline constexpr uint32_t kStreamOpsMax = 1024;   // edgeos_send and the like in one burst, towards sockets
+inline constexpr uint32_t kDatagramBurst = 32;    // datagrams in one read of a socket
 inline constexpr uint32_t kDatagramBytesMax = 65507;  // of a UDP datagram over IPv4
 inline constexpr uint32_t kUpstreamsPerInstanceMax = 256;  // connections that one chain instance may have opened
 inline constexpr uint32_t kCountersMax = 256;     // named counters of one guest

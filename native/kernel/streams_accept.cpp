@@ -74,13 +74,13 @@ struct Streams::DatagramBuffers {
   struct Control {
     alignas(cmsghdr) uint8_t bytes[64];
   };
-  mmsghdr headers[kBurst];
-  iovec pieces[kBurst];
-  sockaddr_storage names[kBurst];
-  Control controls[kBurst];
-  std::unique_ptr<uint8_t[]> bytes = std::make_unique_for_overwrite<uint8_t[]>(size_t{kBurst} * kDatagramMax);
+  mmsghdr headers[kDatagramBurst];
+  iovec pieces[kDatagramBurst];
+  sockaddr_storage names[kDatagramBurst];
+  Control controls[kDatagramBurst];
+  std::unique_ptr<uint8_t[]> bytes = std::make_unique_for_overwrite<uint8_t[]>(size_t{kDatagramBurst} * kDatagramMax);
   void prepare() {
-    for (uint32_t i = 0; i < kBurst; i++) {
+    for (uint32_t i = 0; i < kDatagramBurst; i++) {
       pieces[i] = {bytes.get() + size_t{i} * kDatagramMax, kDatagramMax};
       headers[i].msg_hdr = {&names[i], sizeof names[i], &pieces[i], 1, controls[i].bytes, sizeof controls[i].bytes, 0};
     }
@@ -204,7 +204,7 @@ void Streams::leave_client(Connection& c) {
 void Streams::receive_datagrams(Service& service) {
   DatagramBuffers& buffers = *datagrams_;
   buffers.prepare();
-  const int count = recvmmsg(service.listener.fd(), buffers.headers, kBurst, MSG_DONTWAIT, nullptr);
+  const int count = recvmmsg(service.listener.fd(), buffers.headers, kDatagramBurst, MSG_DONTWAIT, nullptr);
   PortCounters& traffic = service.listener.traffic();
   for (int i = 0; i < count; i++) {
     const msghdr& header = buffers.headers[i].msg_hdr;

@@ -30,6 +30,13 @@ struct wasm_byte_vec_t {
   char* data;
 };
 
+struct wasm_importtype_t;
+
+struct wasm_importtype_vec_t {
+  size_t size;
+  wasm_importtype_t** data;
+};
+
 struct wasm_valtype_vec_t {
   size_t size;
   wasm_valtype_t** data;
@@ -128,6 +135,9 @@ inline constexpr uint8_t kValI64 = 1;
   X(void, wasmtime_module_delete, (wasmtime_module_t*))                                                                 \
   X(wasmtime_error_t*, wasmtime_module_serialize, (wasmtime_module_t*, wasm_byte_vec_t*))                               \
   X(wasmtime_error_t*, wasmtime_module_deserialize, (wasm_engine_t*, const uint8_t*, size_t, wasmtime_module_t**))      \
+  X(void, wasmtime_module_imports, (const wasmtime_module_t*, wasm_importtype_vec_t*))                                  \
+  X(const wasm_byte_vec_t*, wasm_importtype_name, (const wasm_importtype_t*))                                           \
+  X(void, wasm_importtype_vec_delete, (wasm_importtype_vec_t*))                                                         \
   X(wasmtime_linker_t*, wasmtime_linker_new, (wasm_engine_t*))                                                          \
   X(void, wasmtime_linker_delete, (wasmtime_linker_t*))                                                                 \
   X(wasmtime_error_t*, wasmtime_linker_define_func_unchecked,                                                           \

@@ -120,7 +120,7 @@ TEST(bursts_shrink_to_a_turn_and_grow_again) {
   CHECK_EQ(fwp.turn, 4u);
   clients.ran(0, 100 * kTurnNs, 4);
   CHECK_EQ(fwp.turn, 1u);
-  for (uint32_t turn : {2u, 4u, 8u, 16u, 32u, 32u}) {
+  for (uint32_t turn : {2u, 4u, 8u, 16u, 32u, kBurst, kBurst}) {
     clients.ran(0, kTurnNs / 2, fwp.turn);
     CHECK_EQ(fwp.turn, turn);
   }

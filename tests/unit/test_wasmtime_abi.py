@@ -24,6 +24,7 @@ INTEGERS = {
 STRUCTS = {
     "wasm_byte_vec_t": ("size", "data"),
     "wasm_valtype_vec_t": ("size", "data"),
+    "wasm_importtype_vec_t": ("size", "data"),
     "wasmtime_func_t": ("store_id", "opaque"),
     "wasmtime_instance_t": ("store_id", "opaque"),
     "wasmtime_memory_t": ("head", "opaque2"),

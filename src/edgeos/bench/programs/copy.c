@@ -2,7 +2,7 @@
  *
  *     copy COPIES SIZE STRIDE MILLISECONDS HOW
  *
- * COPIES + 1 buffers of 64 slots, STRIDE bytes apart. Bursts of 32 messages of SIZE bytes go from the first buffer through
+ * COPIES + 1 buffers of 64 slots, STRIDE bytes apart. Bursts of 64 messages of SIZE bytes go from the first buffer through
  * all others, slot by slot, as messages go through a chain. HOW is call (memcpy of the C library, the length known when it
  * runs) or inline (64 bytes, known to the compiler). Prints messages and nanoseconds.
  */
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SLOTS = 64, BURST = 32, ROUNDS = 1000 };
+enum { SLOTS = 64, BURST = 64, ROUNDS = 1000 };
 
 static long long now_ns(void) {
     struct timespec t;
