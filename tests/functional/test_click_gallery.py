@@ -151,3 +151,50 @@ def test_router() -> None:
         rig.node.write_handler("edge", "router", None, "lan/arp.insert", f"10.1.0.2 {testing.CLIENT_MAC.hex(':')}")
         (error,) = rig.pass_through("lan", to(MAC, udp_packet("10.1.0.2", "10.9.0.9")), out="lan")
         assert (error[:6], error[34:36]) == (testing.CLIENT_MAC, b"\x03\x00"), "no route: net unreachable"
+
+
+def know(rig: Rig, stage: str, *entries: tuple[str, str]) -> None:
+    """Puts neighbours into ARP tables, by an element and an address; its last byte ends the Ethernet address."""
+    for element, address in entries:
+        mac = f"02:00:00:00:00:{int(address.rpartition('.')[2]):02x}"
+        rig.node.write_handler("edge", stage, None, f"{element}.insert", f"{address} {mac}")
+
+
+def ends(frame: bytes) -> tuple[str, int, str, int]:
+    """Source and target of a TCP or UDP packet."""
+    source, target = (".".join(map(str, frame[at : at + 4])) for at in (26, 30))
+    return source, int.from_bytes(frame[34:36], "big"), target, int.from_bytes(frame[36:38], "big")
+
+
+def test_nat() -> None:
+    with gallery("nat") as rig:
+        rig.pass_through("lan", arp_request("192.168.1.10", "192.168.1.1"), out="lan")
+        know(rig, "nat", ("wan_arp", "203.0.113.1"), ("lan_arp", "192.168.1.10"), ("lan_arp", "192.168.1.11"))
+        packets = [udp_packet(f"192.168.1.{n}", "198.51.100.7", b"?", sport=5000) for n in (10, 11)]
+        sent = rig.pass_through("lan", *(to(MAC, packet) for packet in packets))
+        assert [ends(frame)[0] for frame in sent] == ["203.0.113.2"] * 2
+        ports = [ends(frame)[1] for frame in sent]
+        assert ports[0] == 5000, "a port that is free stays"
+        assert ports[1] != 5000, "one that is taken does not"
+        back = rig.pass_through("wan", *(to(FAR_MAC, reply_to(frame)) for frame in sent))
+        assert [ends(frame) for frame in back] == [("198.51.100.7", 53, f"192.168.1.{n}", 5000) for n in (10, 11)]
+        assert [frame[5] for frame in back] == [10, 11], "each to its own neighbour"
+        stranger = udp_packet("198.51.100.8", "203.0.113.2", sport=53, dport=5000)
+        assert rig.pass_through("wan", to(FAR_MAC, stranger)) == []
+        assert rig.pass_through("lan", to(MAC, udp_packet("10.0.0.1", "198.51.100.7"))) == [], "no address of ours"
+        assert (value(rig, "nat", "flows.size"), value(rig, "nat", "refused.count")) == (2, 1)
+
+
+def test_balancer() -> None:
+    with gallery("balancer") as rig:
+        rig.pass_through("lan", arp_request("10.1.0.2", "10.1.0.100"), out="lan")
+        know(rig, "balancer", *(("wan_arp", f"10.2.0.{n}") for n in (11, 12, 13)), ("lan_arp", "10.1.0.2"))
+        packets = [tcp_packet(f"10.1.0.{n}", "10.1.0.100", sport=n, flags=SYN) for n in range(2, 60)]
+        chosen = [ends(frame)[2] for frame in rig.pass_through("lan", *(to(MAC, packet) for packet in packets))]
+        assert set(chosen) == {"10.2.0.11", "10.2.0.12", "10.2.0.13"}
+        again = [tcp_packet(f"10.1.0.{n}", "10.1.0.100", sport=n + 1000, flags=SYN) for n in range(2, 60)]
+        assert [ends(f)[2] for f in rig.pass_through("lan", *(to(MAC, packet) for packet in again))] == chosen
+        answer = tcp_packet(chosen[0], "10.1.0.2", sport=80, dport=2, flags=SYN | ACK)
+        (back,) = rig.pass_through("wan", to(FAR_MAC, answer))
+        assert ends(back) == ("10.1.0.100", 80, "10.1.0.2", 2)
+        assert rig.pass_through("lan", to(MAC, tcp_packet("10.1.0.2", "10.1.0.101"))) == []

@@ -111,3 +111,52 @@ def test_router_with_a_small_mtu(router: Callable[..., object]) -> None:
         assert it.pings("10.2.0.2", "-s", "2000", "-M", "dont") == 3, "fragments in both directions"
         with web_server(it.server, "10.3.0.1"):
             assert fetch(it, "http://10.3.0.1/") == (0, "10.3.0.1"), "TCP finds the path's MTU"
+
+
+@needs("ping", "curl", "dig", "traceroute")
+def test_nat_hides_many_clients_behind_one_address() -> None:
+    clients = [f"192.168.1.{n}" for n in (10, 11, 12)]
+    with lab(
+        "nat",
+        [f"{address}/24" for address in clients],
+        ["203.0.113.1/24", "198.51.100.7/32"],
+        lan_routes=[("default", "192.168.1.1")],
+    ) as it:
+        assert it.pings("192.168.1.1") == 3, "the gateway itself"
+        for source in clients:
+            assert it.pings("198.51.100.7", "-I", source) == 3
+        with web_server(it.server, "198.51.100.7") as asked:
+            for source in clients:
+                assert fetch(it, "http://198.51.100.7/", "--interface", source) == (0, "198.51.100.7")
+            assert asked == ["203.0.113.2"] * 3, "the server sees the gateway's address alone"
+        with name_server(it.server, "198.51.100.7"):
+            for source in clients:
+                done = it.run(it.client, "dig", "+short", "+tries=3", "-b", source, "@198.51.100.7", "example.org")
+                assert done.stdout == "192.0.2.53\n"
+        hops = it.run(it.client, "traceroute", "-n", "-q", "1", "-w", "5", "198.51.100.7").stdout.splitlines()[1:]
+        assert [line.split()[1] for line in hops] == ["192.168.1.1", "198.51.100.7"], "errors find their way in"
+        refused = it.run(it.client, "curl", "-s", "--max-time", "10", "http://198.51.100.7:81/").returncode
+        assert refused == 7, "a reset comes back"
+        outside = it.run(it.server, "ping", "-n", "-c", "1", "-W", "5", "203.0.113.2").stdout
+        assert "1 received" in outside
+        assert it.read("edge/nat", "flows.size")["sum"] >= 7
+
+
+@needs("ping", "curl")
+def test_balancer_spreads_clients_and_keeps_each_with_its_server() -> None:
+    clients = [f"10.1.0.{n}" for n in range(10, 26)]
+    servers = ["10.2.0.11", "10.2.0.12", "10.2.0.13"]
+    with lab(
+        "balancer",
+        [f"{address}/24" for address in clients],
+        [f"{address}/24" for address in servers],
+        wan_routes=[("10.1.0.0/24", "10.2.0.1")],
+    ) as it:
+        assert it.pings("10.1.0.100") == 3
+        with web_server(it.server, servers[0]), web_server(it.server, servers[1]), web_server(it.server, servers[2]):
+            for source in clients:
+                chosen = {fetch(it, "http://10.1.0.100/", "--interface", source) for _ in range(2)}
+                assert len(chosen) == 1, "each connection of a client goes to the same server"
+                assert chosen <= {(0, server) for server in servers}
+        table = it.read("edge/balancer", "balance.tcp_table")["clients"][0]["value"]
+        assert all(server in table for server in servers), "no server goes without"

@@ -38,7 +38,7 @@ _NOTES = (
     "native Click takes the same frames from a mapped capture file in memory and counts them into nothing; from when "
     "packets begin to flow until the last one has been dealt with, nothing subtracted",
     "of both the frames that left are counted: a run whose share of them is another one than the case's is an error",
-    "memory: what the process grew by with all clients live, a client",
+    "memory: what the process grew by with the most clients live, less that with the fewest, a client",
     "vs_click = native Click's time a packet over that of one FWP for all",
 )
 
@@ -109,11 +109,13 @@ def _ours(case: Case, plan: Plan, samples: _Samples, memory: dict[str, int]) -> 
     done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT_SECONDS, check=False)
     if done.returncode != 0:
         raise EdgeosError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{case.name} failed")
+    grown = {}
     for found in json.loads(done.stdout):
         column = SHARED if found["isolate"] == "shared" else str(found["clients"])
         samples[case.name, column].append(found["ns_per_packet"])
-        if found["clients"] == max(plan.clients):
-            memory[case.name] = found["bytes_per_client"]
+        grown[column] = found["grown_bytes"]
+    few, many = min(plan.clients), max(plan.clients)
+    memory[case.name] = max(0, grown[str(many)] - grown[str(few)]) // (many - few)
 
 
 def _native(native: NativeClick, case: Case, plan: Plan) -> float:

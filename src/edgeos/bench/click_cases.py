@@ -41,6 +41,7 @@ class Case:
     neighbours: Sequence[tuple[str, str]] = ()
     device: str = "lan"
     one_armed: bool = False
+    memory: int = 1 << 20
 
     @property
     def path(self) -> Path:
@@ -106,5 +107,19 @@ CASES: Sequence[Case] = (
         passes=(True,),
         define={"LAN": "10.1.0.1/16", "LAN_ALL": "10.1.255.255"},
         neighbours=(("wan/arp.insert", "10.2.0.2 02:00:00:00:00:22"),),
+    ),
+    Case(
+        name="nat",
+        memory=2 << 20,
+        frames=_udp("192.168", "198.51.100.7"),
+        passes=(True,),
+        define={"LAN_NET": "192.168.0.0/16"},
+        neighbours=(("wan_arp.insert", "203.0.113.1 02:00:00:00:00:22"),),
+    ),
+    Case(
+        name="balancer",
+        frames=_udp("10.1", "10.1.0.100"),
+        passes=(True,),
+        neighbours=tuple(("wan_arp.insert", f"10.2.0.1{n} 02:00:00:00:00:2{n}") for n in (1, 2, 3)),
     ),
 )

@@ -3,7 +3,7 @@
     python -m edgeos.bench.click_runs CASE SECONDS CLIENTS...
 
 prints one line of JSON: for each number of clients the nanoseconds a frame with one FWP for all (`shared`) and with one
-for each, and bytes of memory a client.
+for each, and the bytes by which the process grew while its clients came.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Nanoseconds a frame, and memory: bytes of the process that came with the clients, a client."""
+    """Nanoseconds a frame, and the bytes by which the process grew while its clients came."""
 
     isolate: str
     clients: int
     ns_per_packet: float
-    bytes_per_client: int
+    grown_bytes: int
 
 
 def template_of(case: Case) -> TemplateSettings:
     """The template that a case runs."""
-    return TemplateSettings(name=case.name, click=case.path, define=case.define, ready_low=1, ready_high=1)
+    return TemplateSettings(
+        name=case.name, click=case.path, define=case.define, memory=case.memory, ready_low=1, ready_high=1
+    )
 
 
 def measure(case: Case, isolate: Literal["shared", "client"], clients: int, seconds: float) -> Run:
@@ -71,7 +73,7 @@ def measure(case: Case, isolate: Literal["shared", "client"], clients: int, seco
         for handler, value in case.neighbours:
             node.write_handler("edge", case.name, None, handler, value)
         node.wait(WARM_UP_SECONDS)
-        memory = resident("self").rss - before_clients
+        grown = resident("self").rss - before_clients
         before = node.statistics(guest_counters=False)
         node.wait(seconds)
         after = node.statistics(guest_counters=False)
@@ -87,7 +89,7 @@ def measure(case: Case, isolate: Literal["shared", "client"], clients: int, seco
         isolate=isolate,
         clients=clients,
         ns_per_packet=(after.elapsed_ns - before.elapsed_ns) / handled,
-        bytes_per_client=memory // fwps,
+        grown_bytes=grown,
     )
 
 
