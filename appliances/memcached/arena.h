@@ -14,9 +14,9 @@
 #include <string.h>
 
 #define ARENA_PAGE 65536u
-#define ARENA_FIRST 2048u /* bytes among the guest's variables: ten small items and their connection */
-#define ARENA_SMALL 256u /* below, each multiple of 8 has a list of its own; above, eight share each doubling */
-#define ARENA_BINS (ARENA_SMALL / 8 + 24 * 8)
+#define ARENA_FIRST 1920u /* bytes among the guest's variables: ten small items and their connection */
+#define ARENA_SMALL 256u /* below, each multiple of 8 has a list of its own; above, four share each doubling */
+#define ARENA_BINS (ARENA_SMALL / 8 + 24 * 4)
 
 /* In front of every block. A free one has its place in its list behind it. */
 struct block {
@@ -48,7 +48,7 @@ static struct block *block_after(struct block *b) { return (struct block *)((uin
 static uint32_t arena_bin(uint32_t size) {
     if (size < ARENA_SMALL) return size / 8;
     uint32_t top = 31 - (uint32_t)__builtin_clz(size);
-    return ARENA_SMALL / 8 + (top - 8) * 8 + ((size >> (top - 3)) & 7);
+    return ARENA_SMALL / 8 + (top - 8) * 4 + ((size >> (top - 2)) & 3);
 }
 
 static void arena_list(struct block *b) {

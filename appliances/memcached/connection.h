@@ -13,8 +13,8 @@
 
 #define HELD_MAX (1024u * 1024u) /* bytes of input that one connection may have waiting */
 #define HELD_FIRST 256u
-#define OUT_SIZE 1536u
-#define OUT_COPY_MAX 1152u /* longer values are not copied into the buffer */
+#define OUT_SIZE 1408u
+#define OUT_COPY_MAX 1100u /* longer values are not copied into the buffer */
 #define HEAD_SIZE 512u     /* a line with a key in base64, numbers and an opaque, or a binary header with a key */
 #define UDP_HEADER 8u
 #define UDP_PAYLOAD 1392u
@@ -220,7 +220,7 @@ static void reply_end(struct connection *c) {
 
 /* ---- Connections by their flow ---- */
 
-#define CONNECTION_BUCKETS 32u
+#define CONNECTION_BUCKETS 16u
 
 static struct connection *connections[CONNECTION_BUCKETS];
 static uint32_t connection_count, connections_most;

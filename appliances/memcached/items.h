@@ -14,7 +14,7 @@
 
 #define KEY_MAX 250
 #define RELATIVE_MAX (60 * 60 * 24 * 30) /* seconds; a larger expiry is a time since 1970 */
-#define FIRST_BUCKETS 64u
+#define FIRST_BUCKETS 32u
 #define MOVED_AT_ONCE 8u /* buckets of the old table, at each look-up */
 #define REFERENCES_MAX 60000
 

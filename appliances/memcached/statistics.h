@@ -132,7 +132,7 @@ static void stats_settings(void) {
     stat_text("auth_enabled_ascii", "no");
     stat_number("item_size_max", settings.item_size_max);
     stat_text("maxconns_fast", "yes");
-    stat_number("hashpower_init", 6);
+    stat_number("hashpower_init", 5);
     stat_text("slab_reassign", "no");
     stat_number("slab_automove", 0);
     stat_text("lru_crawler", "no");

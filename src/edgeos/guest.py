@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 
 from edgeos.checkpoint import Checkpoint, Counter, Layout, make_checkpoint
-from edgeos.click.build import build_configuration
 from edgeos.click.place import grants, router_of
 from edgeos.code_cache import CodeCache
 from edgeos.errors import GuestError
@@ -46,6 +45,8 @@ def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[st
         except OSError as error:
             raise GuestError(f"{template.module} cannot be read: {error.strerror}") from None
     if template.click is not None:
+        from edgeos.click.build import build_configuration  # noqa: PLC0415  (large; of no use to other templates)
+
         return build_configuration(
             router_of(template),
             stack=template.stack,

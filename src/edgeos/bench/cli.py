@@ -110,6 +110,14 @@ def ports(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick =
     _bench(run, json_file, plot_file, quick)
 
 
+@bench_app.command(epilog="Example:  [bold]edgeos bench memcached --json memcached.json --plot memcached.png[/]")
+def memcached(json_file: JsonFile = None, plot_file: PlotFile = None, quick: Quick = False) -> None:
+    """A cache for each client: FWPs beside memcached processes and one shared memcached."""
+    from edgeos.bench.memcached import run  # noqa: PLC0415
+
+    _bench(run, json_file, plot_file, quick)
+
+
 def _bench(run: Callable[[bool], Result], json_file: str | None, plot_file: Path | None, quick: bool) -> None:
     output = Output(json_file=json_file, plot_file=plot_file)
     output.check()

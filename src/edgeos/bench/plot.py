@@ -15,6 +15,7 @@ from edgeos.bench.result import Result
 from edgeos.errors import EdgeosError
 
 MICROSECOND_NS = 1000
+MILLISECOND_NS = 1_000_000
 
 
 def save(result: Result, path: Path) -> None:
@@ -203,6 +204,34 @@ def _ports(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _memcached(results: Mapping[str, Any]) -> Figure:
+    rows = [row for row in results["loads"] if row["offered"]]
+    subjects = list(dict.fromkeys(row["subject"] for row in rows))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    tails, distribution = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    most = max(row["clients"] for row in rows)
+    for subject, colour in zip(subjects, ("tab:blue", "tab:red", "0.5"), strict=False):
+        shown = [row for row in rows if row["subject"] == subject]
+        clients = [row["clients"] for row in shown]
+        for key, style in (("p99_ns", "-"), ("p50_ns", ":")):
+            times = [row[key] / MILLISECOND_NS for row in shown]
+            tails.plot(clients, times, style, marker="o", color=colour, label=f"{subject}, {key[:3]}")
+        (last,) = (row for row in shown if row["clients"] == most)
+        times = [time / MILLISECOND_NS for time in last["times_ns"]]
+        distribution.plot(times, results["quantiles"], color=colour, label=subject)
+    tails.set_xscale("log")
+    tails.set_yscale("log")
+    tails.set_xlabel("instances, one for each client")
+    tails.set_ylabel("latency from the intended moment, ms")
+    distribution.set_xscale("log")
+    distribution.set_xlabel(f"latency with {most:,} clients, ms")
+    distribution.set_ylabel("share of requests")
+    for axes in (tails, distribution):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    return figure
+
+
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -222,4 +251,5 @@ _DRAWINGS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "ports": _ports,
     "scale": _scale,
     "click": _click,
+    "memcached": _memcached,
 }

@@ -42,7 +42,7 @@ class Programs:
         complaints = []
         for label, command in _compilers():
             found = subprocess.run(
-                [*command, "-static", "-O2", "-o", str(target), str(SOURCES / f"{name}.c")],
+                [*command, "-static", "-O2", "-o", str(target), str(SOURCES / f"{name}.c"), "-lm"],
                 capture_output=True, text=True, timeout=COMPILE_TIME_MAX, check=False,
             )  # fmt: skip
             if found.returncode == 0:

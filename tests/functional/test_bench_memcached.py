@@ -1,0 +1,51 @@
+"""`edgeos bench memcached` with a few clients for moments: it says everything; never the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memcached_harness import PROGRAM
+
+from edgeos.bench import memcached
+from edgeos.bench.memcached_subjects import FWPS, PROCESSES, SHARED
+from edgeos.bench.plot import save
+
+TINY = memcached.Plan(
+    sizes={1: (100,), 4: (10, 100)},
+    repetitions=1,
+    offered_repetitions=1,
+    warm_up_ms=50,
+    milliseconds=200,
+    offered_ms=300,
+)
+
+
+def test_a_tiny_run_says_all(tmp_path: Path) -> None:
+    result = memcached.run(plan=TINY)
+    found = result.as_dict()
+    subjects = {FWPS, PROCESSES, SHARED} if PROGRAM else {FWPS}
+    closed = {
+        (row["subject"], row["clients"], row["mix"], row["bytes"])
+        for row in found["results"]["loads"]
+        if not row["offered"]
+    }
+    assert closed == {
+        (subject, clients, mix, size)
+        for subject in subjects
+        for clients, sizes in TINY.sizes.items()
+        for size in sizes
+        for mix in memcached.MIXES
+    }
+    for row in found["results"]["loads"]:
+        assert list(row["times_ns"]) == sorted(row["times_ns"])
+        assert 0 < row["p50_ns"] <= row["p99_ns"] <= row["p999_ns"]
+    for subject in subjects:
+        assert sum(row["requests_per_second"] for row in found["results"]["loads"] if row["subject"] == subject) > 0
+    offered = [(row["subject"], row["clients"]) for row in found["results"]["loads"] if row["offered"]]
+    assert set(offered) == {(subject, clients) for subject in subjects for clients in TINY.sizes}
+    for row in found["results"]["memory"]:
+        assert row["rss"] > 0
+    assert found["results"]["null_responder"]["requests_per_second"] > 0
+    assert set(found["ratios"].values()) == {None}  # they are of 1,000 clients
+    assert (PROGRAM is None) == any("memcached" in what for what in found["not_measured"])
+    save(result, tmp_path / "memcached.svg")
