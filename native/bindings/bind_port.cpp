@@ -8,6 +8,7 @@
 #include "../ports/afxdp_port.hpp"
 #include "../ports/listener.hpp"
 #include "../ports/memory_port.hpp"
+#include "../ports/packet_socket.hpp"
 #include "../ports/pcap_port.hpp"
 #include "../ports/tap_port.hpp"
 #include "bindings.hpp"
@@ -73,9 +74,13 @@ void bind_port(nb::module_& m) {
   nb::class_<PcapPort, Port>(m, "PcapPort")
       .def(nb::init<std::string, const std::string&, const std::string&>(), "name"_a, "read"_a = "", "write"_a = "");
   nb::class_<TapPort, Port>(m, "TapPort")
-      .def(nb::init<std::string, const std::string&, bool>(), "name"_a, "device"_a, "offload"_a = true);
+      .def(nb::init<std::string, const std::string&, bool, int>(), "name"_a, "device"_a, "offload"_a = true, "fd"_a = -1);
   nb::class_<AfPacketPort, Port>(m, "AfPacketPort")
-      .def(nb::init<std::string, const std::string&, const std::string&>(), "name"_a, "device"_a, "mode"_a = "");
+      .def(nb::init<std::string, const std::string&, const std::string&, int>(), "name"_a, "device"_a, "mode"_a = "", "fd"_a = -1);
+  m.def("open_packet_group", &open_packet_group, "device"_a, nb::kw_only(), "sockets"_a, "by_destination"_a,
+        "Descriptors of packet sockets for several processes; the caller closes them.");
+  m.def("open_tap_queues", &open_tap_queues, "device"_a, nb::kw_only(), "queues"_a, "by_destination"_a,
+        "Descriptors of a TAP device's queues for several processes; the caller closes them.");
   nb::class_<Listener, Port>(m, "Listener")
       .def_prop_ro("kind", [](const Listener& self) {
         return self.is_udp() ? "udp" : self.settings().kind == ListenerKind::tcp ? "tcp" : "unix";

@@ -1,64 +1,30 @@
 #include "afpacket_port.hpp"
 
-#include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/if_ether.h>
 
 #include <cstring>
 
-#ifndef PACKET_IGNORE_OUTGOING  // Linux 4.20; older headers do not name it
-#define PACKET_IGNORE_OUTGOING 23
-#endif
+#include "packet_socket.hpp"
 
 namespace edgeos {
 namespace {
 
-constexpr const char* kPrivilege = "needs CAP_NET_RAW: run as root or in `unshare -Urn`";
-// Holds some 7,000 packets of 1500 bytes, or 100 super-frames of 64 KiB, while the worker is busy elsewhere.
-constexpr int kReceiveBufferBytes = 8 << 20;
-constexpr int kSendBufferBytes = 4 << 20;
 constexpr uint64_t kStatisticsEveryNs = 10'000'000;
 
-int open_socket(const std::string& device) {
-  // Protocol 0 receives nothing: packets of other interfaces must not slip in before bind(2).
-  const int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) throw_errno(device, "cannot open a packet socket", kPrivilege);
-  return fd;
-}
-
-template <typename Value>
-void set_option(int fd, const std::string& device, int option, const Value& value, const char* what, const char* fix) {
-  if (setsockopt(fd, SOL_PACKET, option, &value, sizeof value) < 0) throw_errno(device, what, fix);
-}
-
-// The kernel grants less without CAP_NET_ADMIN; less is slower under load, not wrong.
-void enlarge(int fd, int forced, int polite, int bytes) {
-  if (setsockopt(fd, SOL_SOCKET, forced, &bytes, sizeof bytes) < 0)
-    setsockopt(fd, SOL_SOCKET, polite, &bytes, sizeof bytes);
+int own_or_copy(const std::string& device, int fd) {
+  if (fd < 0) return open_packet_socket(device);
+  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) throw_errno(device, "cannot take over the packet socket", "raise the limit of open files, `ulimit -n`");
+  return copy;
 }
 
 }  // namespace
 
-AfPacketPort::AfPacketPort(std::string name, const std::string& device, const std::string& mode)
-    : DevicePort(std::move(name), device, open_socket(device)),
+AfPacketPort::AfPacketPort(std::string name, const std::string& device, const std::string& mode, int fd)
+    : DevicePort(std::move(name), device, own_or_copy(device, fd)),
       send_bytes_(std::make_unique_for_overwrite<uint8_t[]>(kSendBytesMax)) {
   mode_ = mode;
-  const int fd = fd_.get(), index = find_interface(device).index;
-  set_option(fd, device, PACKET_IGNORE_OUTGOING, 1, "cannot ignore outgoing packets", "needs Linux 4.20 or later");
-  set_option(fd, device, PACKET_VNET_HDR, 1, "cannot ask for virtio headers", "needs Linux 2.6.33 or later");
-  set_option(fd, device, PACKET_AUXDATA, 1, "cannot ask for VLAN tags", "needs Linux 2.6.21 or later");
-  enlarge(fd, SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
-  enlarge(fd, SO_SNDBUFFORCE, SO_SNDBUF, kSendBufferBytes);
-  sockaddr_ll address{};
-  address.sll_family = AF_PACKET;
-  address.sll_protocol = htons(ETH_P_ALL);
-  address.sll_ifindex = index;
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0)
-    throw_errno(device, "cannot bind to the interface", "is it being removed?");
-  packet_mreq promiscuous{};
-  promiscuous.mr_ifindex = index;
-  promiscuous.mr_type = PACKET_MR_PROMISC;
-  set_option(fd, device, PACKET_ADD_MEMBERSHIP, promiscuous, "cannot set promiscuous mode", kPrivilege);
-
   for (uint32_t i = 0; i < OffloadBurst::kFramesMax; i++) {
     receive_parts_[i] = {burst_.slot(i), OffloadBurst::kReadBytesMax};
     receive_messages_[i].msg_hdr.msg_iov = &receive_parts_[i];

@@ -19,8 +19,9 @@ namespace edgeos {
 
 class AfPacketPort final : public DevicePort {
  public:
-  // `mode`: why this port is used, if another was asked for.
-  AfPacketPort(std::string name, const std::string& device, const std::string& mode = {});
+  // `mode`: why this port is used, if another was asked for. `fd`: a packet socket that somebody else has made and keeps, see
+  // packet_socket.hpp; -1: one of its own.
+  AfPacketPort(std::string name, const std::string& device, const std::string& mode = {}, int fd = -1);
 
   bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
   void flush() override;

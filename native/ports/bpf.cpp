@@ -12,6 +12,17 @@ int bpf(bpf_cmd command, bpf_attr& attributes) {
   return static_cast<int>(syscall(SYS_bpf, command, &attributes, sizeof attributes));
 }
 
+int load(bpf_prog_type type, bpf_attach_type attach, const std::vector<bpf_insn>& program) {
+  static constexpr char kLicense[] = "unspecified";  // the one helper that is called asks for none
+  bpf_attr attributes{};
+  attributes.prog_type = type;
+  attributes.expected_attach_type = attach;
+  attributes.insns = reinterpret_cast<uint64_t>(program.data());
+  attributes.insn_cnt = static_cast<uint32_t>(program.size());
+  attributes.license = reinterpret_cast<uint64_t>(kLicense);
+  return bpf(BPF_PROG_LOAD, attributes);
+}
+
 const char* fix_for(int error) {
   if (error == EPERM || error == EACCES) return "needs CAP_BPF and CAP_NET_ADMIN, and not in a user namespace: run as root";
   if (error == ENOSYS) return "this kernel has no BPF (CONFIG_BPF_SYSCALL): use kind = \"afpacket\"";
@@ -40,15 +51,16 @@ void set_map_socket(const std::string& device, int map, uint32_t queue, int sock
 }
 
 int load_xdp_program(const std::string& device, const std::vector<bpf_insn>& program) {
-  static constexpr char kLicense[] = "unspecified";  // the one helper that is called asks for none
-  bpf_attr attributes{};
-  attributes.prog_type = BPF_PROG_TYPE_XDP;
-  attributes.expected_attach_type = BPF_XDP;
-  attributes.insns = reinterpret_cast<uint64_t>(program.data());
-  attributes.insn_cnt = static_cast<uint32_t>(program.size());
-  attributes.license = reinterpret_cast<uint64_t>(kLicense);
-  const int fd = bpf(BPF_PROG_LOAD, attributes);
+  const int fd = load(BPF_PROG_TYPE_XDP, BPF_XDP, program);
   if (fd < 0) throw_errno(device, "cannot load the XDP program", fix_for(errno));
+  return fd;
+}
+
+int load_steering_program(const std::string& device, const std::vector<bpf_insn>& program) {
+  const int fd = load(BPF_PROG_TYPE_SOCKET_FILTER, bpf_attach_type{}, program);
+  if (fd < 0)
+    throw_errno(device, "cannot load the program that steers packets to workers",
+                "needs CAP_BPF, and not in a user namespace: run as root, or with one worker");
   return fd;
 }
 

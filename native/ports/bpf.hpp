@@ -15,6 +15,9 @@ int make_socket_map(const std::string& device, uint32_t queues);
 void set_map_socket(const std::string& device, int map, uint32_t queue, int socket);
 int load_xdp_program(const std::string& device, const std::vector<bpf_insn>& program);
 
+// For a TAP device of several queues: its result is the number of a queue.
+int load_steering_program(const std::string& device, const std::vector<bpf_insn>& program);
+
 // -1 with errno when the device refuses; `flags` is XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE.
 int try_xdp_link(int program, int interface, uint32_t flags);
 

@@ -7,6 +7,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "bpf.hpp"
+#include "steering.hpp"
+
 namespace edgeos {
 namespace {
 
@@ -18,7 +21,8 @@ int open_tun(const std::string& device) {
   return fd;
 }
 
-const char* attach_fix(int error) {
+const char* attach_fix(int error, bool shared) {
+  if (error == EINVAL && shared) return "an interface of that name exists and is no TAP device of several queues: choose another name";
   if (error == EBUSY) return "another process uses this device: stop it or choose another name";
   if (error == EINVAL) return "an interface of that name exists and is no TAP device: choose another name";
   return kPrivilege;
@@ -33,18 +37,46 @@ void bring_up(const std::string& device, ifreq request) {
   throw_errno(device, "cannot bring the device up", kPrivilege);
 }
 
-}  // namespace
-
-TapPort::TapPort(std::string name, const std::string& device, bool offload)
-    : DevicePort(std::move(name), device, open_tun(device)) {
+// Frames carry virtio headers.
+Descriptor attached_queue(const std::string& device, bool offload, bool shared) {
+  Descriptor queue(open_tun(device));
   ifreq request = interface_request(device);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-  if (ioctl(fd_.get(), TUNSETIFF, &request) < 0) throw_errno(device, "cannot attach to the device", attach_fix(errno));
+  request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (shared ? IFF_MULTI_QUEUE : 0));
+  if (ioctl(queue.get(), TUNSETIFF, &request) < 0) throw_errno(device, "cannot attach to the device", attach_fix(errno, shared));
   const int header_bytes = sizeof(VnetHeader);
   const unsigned long offloads = offload ? TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN : 0;
-  if (ioctl(fd_.get(), TUNSETVNETHDRSZ, &header_bytes) < 0 || ioctl(fd_.get(), TUNSETOFFLOAD, offloads) < 0)
+  if (ioctl(queue.get(), TUNSETVNETHDRSZ, &header_bytes) < 0 || ioctl(queue.get(), TUNSETOFFLOAD, offloads) < 0)
     throw_errno(device, "cannot set offloads", "needs Linux 2.6.32 or later; open the port without offloads");
-  bring_up(device, request);
+  return queue;
+}
+
+int own_or_copy(const std::string& device, bool offload, int fd) {
+  if (fd < 0) return attached_queue(device, offload, false).release();
+  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) throw_errno(device, "cannot take over the queue", "raise the limit of open files, `ulimit -n`");
+  return copy;
+}
+
+}  // namespace
+
+std::vector<int> open_tap_queues(const std::string& device, uint32_t queues, bool by_destination) {
+  std::vector<Descriptor> all;
+  while (all.size() < queues) all.push_back(attached_queue(device, true, queues > 1));
+  if (queues > 1) {
+    const Descriptor program(load_steering_program(device, to_extended(steering_program(by_destination, queues))));
+    const int fd = program.get();
+    if (ioctl(all.front().get(), TUNSETSTEERINGEBPF, &fd) < 0)
+      throw_errno(device, "cannot steer packets to workers", "needs Linux 4.16 or later; or run one worker");
+  }
+  bring_up(device, interface_request(device));
+  std::vector<int> descriptors;
+  for (Descriptor& queue : all) descriptors.push_back(queue.release());
+  return descriptors;
+}
+
+TapPort::TapPort(std::string name, const std::string& device, bool offload, int fd)
+    : DevicePort(std::move(name), device, own_or_copy(device, offload, fd)) {
+  if (fd < 0) bring_up(device, interface_request(device));
 }
 
 // A removed device is readable for ever, with an error. In its place comes a descriptor that never is, under the same

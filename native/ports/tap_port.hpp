@@ -6,14 +6,21 @@
 // What the kernel loses before receive() is in the device's own tx_dropped. Needs CAP_NET_ADMIN.
 #pragma once
 
+#include <vector>
+
 #include "device_port.hpp"
 
 namespace edgeos {
 
+// One queue of a device for each worker process, in their order; the kernel chooses among them by the client's address, see
+// steering.hpp. The caller closes them. Throws std::system_error with the fix; then nothing stays open.
+std::vector<int> open_tap_queues(const std::string& device, uint32_t queues, bool by_destination);
+
 class TapPort final : public DevicePort {
  public:
   // `offload`: take unfinished checksums and super-frames from the kernel, which costs less than packet by packet.
-  TapPort(std::string name, const std::string& device, bool offload = true);
+  // `fd`: a queue that somebody else has made and keeps; -1: a device of its own.
+  TapPort(std::string name, const std::string& device, bool offload = true, int fd = -1);
 
   bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
   void flush() override {}
