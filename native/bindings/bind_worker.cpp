@@ -296,6 +296,7 @@ void bind_worker(nb::module_& m) {
              return snapshot_dict(s);
            },
            "with_guest_counters"_a = true)
+      .def("drain", [](Worker& self) { self.drain(); }, WithoutGil())
       .def("stop_listening", [](Worker& self) { self.stop_listening(); }, WithoutGil())
       .def("close_chain", [](Worker& self, uint32_t chain) { self.close_chain(chain); }, "chain"_a, WithoutGil())
       .def("clients",

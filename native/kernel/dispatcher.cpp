@@ -298,6 +298,8 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowK
 
 // Whether a new client may come. What only looks comes first: nobody is evicted for a client that is turned away.
 bool Dispatcher::lets_in(Chain& chain, RuleEntry& rule, Drop& why) {
+  why = Drop::draining;
+  if (draining_) return false;
   why = Drop::max_clients;
   if (rule.rule.max_clients != 0 && rule.clients >= rule.rule.max_clients) return false;
   why = Drop::new_clients;

@@ -32,6 +32,9 @@ class Dispatcher {
   // After chains or rules have changed: what was passed on unchanged meets the rules anew; other flows stay.
   void refresh();
 
+  // Lets no new clients in any more; those that are there stay until they leave.
+  void drain() { draining_ = true; }
+
   // A burst from every port. True if there was anything.
   bool receive(uint64_t now_ns);
   // Ends instances whose idle timeout is over, at most so many of each chain so that a mass leave does not hold up traffic,
@@ -119,6 +122,7 @@ class Dispatcher {
   Mma& mma_;
   Streams* streams_ = nullptr;
   uint64_t now_ns_ = 0;
+  bool draining_ = false;
   FlowTable table_;
   FlowCache cache_;
   uint32_t max_flows_;

@@ -33,13 +33,14 @@ enum class Drop : uint8_t {
   tenant_clients,   // a new client, and its tenant has as many as it may
   tenant_fwps,      // a new client, and its tenant has as many FWPs as it may
   tenant_memory,    // a new client or a fresh FWP, and its tenant's FWPs have as much memory as they may
+  draining,         // a new client, and the node lets nobody in any more
   count
 };
 
 inline constexpr std::array<std::string_view, size_t(Drop::count)> kDropNames = {
     "verdict", "oversize", "ring_full", "killed", "tx_full", "no_rule", "rule", "malformed",
     "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted", "no_connection",
-    "new_clients", "tenant_messages", "tenant_copies", "tenant_cpu", "tenant_clients", "tenant_fwps", "tenant_memory"};
+    "new_clients", "tenant_messages", "tenant_copies", "tenant_cpu", "tenant_clients", "tenant_fwps", "tenant_memory", "draining"};
 
 enum class Kill : uint8_t {
   none,

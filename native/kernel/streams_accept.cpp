@@ -30,6 +30,7 @@ Refusal refusal_of(Drop why) {
     case Drop::tenant_clients: return Refusal::tenant_clients;
     case Drop::tenant_fwps: return Refusal::tenant_fwps;
     case Drop::tenant_memory: return Refusal::tenant_memory;
+    case Drop::draining: return Refusal::stopping;
     default: return Refusal::no_rule;
   }
 }

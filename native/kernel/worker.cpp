@@ -328,6 +328,13 @@ void Worker::stop_listening() {
   });
 }
 
+void Worker::drain() {
+  stop_listening();
+  call([&] {
+    if (dispatcher_ != nullptr) dispatcher_->drain();
+  });
+}
+
 Snapshot Worker::snapshot(bool with_guest_counters) {
   Snapshot s;
   call([&] {

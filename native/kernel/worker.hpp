@@ -139,6 +139,8 @@ class Worker {
   void close_chain(uint32_t chain);
   // Listeners let nobody in any more; who is in stays.
   void stop_listening();
+  // Lets no new clients in, at listeners and at ports for packets; those that are there stay until they leave.
+  void drain();
   Snapshot snapshot(bool with_guest_counters);
   std::vector<ClientSnapshot> clients(uint32_t chain);
   // Reads or writes a guest's named value at one stage, in the FWP of the client with this address or in all live ones. A

@@ -33,6 +33,8 @@ from edgeos.units import parse_size
 
 if TYPE_CHECKING:
     from edgeos.node import Node
+    from edgeos.service.records import WorkerRecord
+    from edgeos.settings import Manifest
     from edgeos.statistics import NodeStatistics
 
 EXIT_FAILED = 1
@@ -119,20 +121,18 @@ def up(
     if json_file is not None:
         _require_writable(json_file)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from edgeos.node import Node  # noqa: PLC0415  (`check` and `--help` start without the kernel)
-    from edgeos.service.local import served  # noqa: PLC0415
-
+    workers: tuple[WorkerRecord, ...] = ()
     try:
-        with Node.from_manifest(settings, progress=None if quiet else _print_progress) as node:
-            node.start()
-            with served(node, manifest, run_directory):
-                statistics = _run(node, duration, quiet)
+        if any(port.kind == "pcap" for port in settings.ports):
+            statistics = _run_here(settings, manifest, run_directory, duration, quiet)
+        else:
+            statistics, workers = _run_workers(settings, manifest, run_directory, duration, quiet)
     except KeyboardInterrupt:  # before the node ran, or a second one while it was closing
         raise typer.Exit(EXIT_INTERRUPTED) from None
     # With the JSON on stdout the summary goes where it does not disturb.
-    _console(stderr=json_file == "-").print(summary(statistics))
+    _console(stderr=json_file == "-").print(summary(statistics, workers))
     if json_file is not None:
-        _write_json(json_file, statistics)
+        _write_json(json_file, statistics, workers)
 
 
 @app.command(
@@ -197,6 +197,39 @@ def build(
     print(f"{printable(str(output))}: {len(module):,} bytes")
 
 
+def _run_here(
+    settings: Manifest, manifest: Path, run_directory: Path | None, duration: float | None, quiet: bool
+) -> NodeStatistics:
+    """In this process, whose data plane ends with its files."""
+    from edgeos.node import Node  # noqa: PLC0415  (`check` and `--help` start without the kernel)
+    from edgeos.service.local import served  # noqa: PLC0415
+
+    with Node.from_manifest(settings, progress=None if quiet else _print_progress) as node:
+        node.start()
+        with served(node, manifest, run_directory):
+            return _run(node, duration, quiet)
+
+
+def _run_workers(
+    settings: Manifest, manifest: Path, run_directory: Path | None, duration: float | None, quiet: bool
+) -> tuple[NodeStatistics, tuple[WorkerRecord, ...]]:
+    """In worker processes, of which this one is the supervisor."""
+    from edgeos.service.run import run_supervised  # noqa: PLC0415
+
+    console = _console()
+    with LiveReport(console) if console.is_terminal and not quiet else nullcontext() as live:
+        return run_supervised(
+            settings,
+            manifest,
+            run_directory=run_directory,
+            duration=duration,
+            report=_print_progress,
+            progress=None if quiet else _print_progress,
+            on_tick=live,
+            tick_seconds=TICK_SECONDS,
+        )
+
+
 def _run(node: Node, duration: float | None, quiet: bool) -> NodeStatistics:
     """Waits until the started node is at its end, its time is over, or it is interrupted; then stops it.
 
@@ -233,8 +266,11 @@ def _require_writable(json_file: str) -> None:
         raise typer.BadParameter(f"{json_file} cannot be written", param_hint="--json")
 
 
-def _write_json(json_file: str, statistics: NodeStatistics) -> None:
-    text = json.dumps(statistics.as_dict(), indent=2) + "\n"
+def _write_json(json_file: str, statistics: NodeStatistics, workers: tuple[WorkerRecord, ...]) -> None:
+    plain = statistics.as_dict()
+    if workers:
+        plain["workers"] = [worker.as_dict(with_statistics=True) for worker in workers]
+    text = json.dumps(plain, indent=2) + "\n"
     if json_file == "-":
         sys.stdout.write(text)
         return

@@ -29,6 +29,7 @@ from edgeos.settings import (
     TenantSettings,
     UpstreamSettings,
 )
+from edgeos.sharing import what_keeps_workers_apart
 
 NamedRecord = PortSettings | UpstreamSettings | TemplateSettings | ChainSettings | TenantSettings
 Record = NodeSettings | NamedRecord | Grants | RuleSettings
@@ -85,6 +86,9 @@ def check_consistency(findings: Findings, manifest: Manifest, names: Names) -> N
         for table, problem in find_contention(manifest, graphs, device_addresses()):
             findings.report(table, "listen", problem)
     _check_rules(findings, manifest, names, graphs)
+    if not findings.problems and manifest.node.workers > 1:
+        for table, key, problem in what_keeps_workers_apart(manifest, graphs):
+            findings.report(table, key, problem)
 
 
 def missing_devices(manifest: Manifest) -> list[str]:

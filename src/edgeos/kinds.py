@@ -31,6 +31,7 @@ DEVICE_BYTES_MAX = 15  # IFNAMSIZ of Linux, less the closing NUL
 LIST_MAX = 256
 TAKE_MAX = 32  # kTakeTermsMax of the kernel
 QUEUES_MAX = 1024
+WORKERS_MAX = 64
 VARIABLE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
 
@@ -363,6 +364,27 @@ class Queues(Kind):
     def _check_number(self, value: object) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < QUEUES_MAX:
             raise BadValueError(shown(value), self.allowed)
+
+
+class Workers(Kind):
+    """A number of worker processes, or "auto", which records hold as 0."""
+
+    allowed = f'"auto", or 1 to {WORKERS_MAX}'
+
+    def read(self, raw: object, folder: Path) -> object:
+        if raw == "auto":
+            return 0
+        if raw == 0:
+            raise BadValueError(shown(raw), self.allowed)
+        self.check(raw)
+        return raw
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= WORKERS_MAX:
+            raise BadValueError(shown(value), self.allowed)
+
+    def show(self, value: object) -> str:
+        return '"auto"' if value == 0 else shown(value)
 
 
 class InputFile(Kind):

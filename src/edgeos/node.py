@@ -73,6 +73,7 @@ class Node:
         self._guests: dict[str, Checkpoint] = {}
         self._worker: _native.Worker | None = None
         self._controller: Controller | None = None
+        self._has_ports = False
         self._rules: tuple[Rule, ...] = ()
         self._rule_numbers = itertools.count(1)
         self._closed: NodeStatistics | None = None
@@ -202,14 +203,14 @@ class Node:
     def reconfigure(self, manifest: Manifest) -> None:
         """Makes the node run another manifest: what is the same keeps running, and live clients stay where they are.
 
-        Ports, upstreams and `[node]` cannot change while a node runs. Raises ManifestError, GuestError, LimitError or
+        Ports, upstreams and `[node]`, but its two timeouts, cannot change while a node runs. Raises ManifestError, GuestError, LimitError or
         EdgeosError, and then nothing has changed.
         """
         if self._worker is not None:
             for title, now, then in (
                 ("ports", self._manifest.ports, manifest.ports),
                 ("upstreams", self._manifest.upstreams, manifest.upstreams),
-                ("[node]", self._manifest.node, manifest.node),
+                ("[node]", kernels_part(self._manifest.node), kernels_part(manifest.node)),
             ):
                 if now != then:
                     raise EdgeosError(f"{title} cannot change while the node runs: restart it")
@@ -241,6 +242,22 @@ class Node:
         if self._controller is not None:
             self._controller.apply(manifest, rules, known)
         self._manifest, self._rules, self._guests = manifest, rules, known
+
+    def prepare(self) -> None:
+        """Builds the guests and makes room for FWPs, all but the ports. Raises as `start`, which does it otherwise."""
+        self._made()
+
+    def take_sockets(self, descriptors: Mapping[str, int]) -> None:
+        """Gives ports, by name, sockets that somebody else has made and keeps, instead of ones of their own."""
+        if self._has_ports or self._closed is not None:
+            raise EdgeosError("ports get sockets before the node starts")
+        ports = (replace(port, fd=descriptors.get(port.name, port.fd)) for port in self._manifest.ports)
+        self._manifest = replace(self._manifest, ports=tuple(ports))
+
+    def drain(self) -> None:
+        """Lets no new clients in, at listeners and at ports for packets; those that are there stay until they leave."""
+        if self._closed is None:
+            self._prepared().drain()
 
     def start(self) -> None:
         """Starts the data plane. Raises ManifestError, GuestError, PortError or LimitError, with nothing left open."""
@@ -382,9 +399,10 @@ class Node:
 
     def close(self) -> None:
         """Stops and lets go of everything. Statistics stay readable."""
-        if self._worker is not None and self._closed is None:
+        if self._has_ports and self._closed is None:
             self.stop()
         self._worker = self._controller = None
+        self._has_ports = False
         self._native_ports.clear()
 
     def _chain_number(self, chain: str) -> int:
@@ -402,6 +420,12 @@ class Node:
         return self._running()[0]
 
     def _running(self) -> tuple[_native.Worker, Controller]:
+        worker, controller = self._made()
+        if not self._has_ports:
+            self._open_ports(worker)
+        return worker, controller
+
+    def _made(self) -> tuple[_native.Worker, Controller]:
         if self._closed is not None:
             raise EdgeosError("the node has been stopped")
         if self._worker is None or self._controller is None:
@@ -411,6 +435,8 @@ class Node:
     def _make_worker(self) -> tuple[_native.Worker, Controller]:
         manifest = self._manifest
         check_settings(manifest)
+        if manifest.node.workers > 1:
+            raise EdgeosError("a Node is one worker; `edgeos up` runs several")
         require_descriptors(manifest)
         engine = engine_settings(manifest)
         worker = make_worker(engine, manifest.node)
@@ -418,12 +444,26 @@ class Node:
             worker.add_upstream(*split_endpoint(upstream.address))
         controller = Controller(worker, engine, [port.name for port in manifest.ports], self._progress)
         controller.apply(manifest, self._rules, self._guests)
-        memory = packet_memory([port for port in manifest.ports if port.name not in self._native_ports])
-        for port in manifest.ports:
-            if port.name not in self._native_ports:
-                self._native_ports[port.name] = open_native_port(port, memory)
-            worker.add_port(self._native_ports[port.name])
         return worker, controller
+
+    def _open_ports(self, worker: _native.Worker) -> None:
+        ports = self._manifest.ports
+        memory = packet_memory([port for port in ports if port.name not in self._native_ports])
+        try:
+            for port in ports:
+                if port.name not in self._native_ports:
+                    self._native_ports[port.name] = open_native_port(port, memory)
+            for port in ports:
+                worker.add_port(self._native_ports[port.name])
+        except BaseException:
+            self._worker = self._controller = None
+            raise
+        self._has_ports = True
+
+
+def kernels_part(settings: NodeSettings) -> NodeSettings:
+    """Without the keys that are the supervisor's business."""
+    return replace(settings, drain_timeout_ns=0, orphan_timeout_ns=0)
 
 
 def _without(records: tuple[_Record, ...], name: str) -> tuple[_Record, ...]:

@@ -51,9 +51,9 @@ def open_native_port(port: PortSettings, memory: _native.Umem | None = None) -> 
         if port.kind == "pcap":
             return _native.PcapPort(port.name, str(port.read or ""), str(port.write or ""))
         if port.kind == "tap":
-            return _native.TapPort(port.name, port.device or "")
+            return _native.TapPort(port.name, port.device or "", fd=-1 if port.fd is None else port.fd)
         if port.kind == "afpacket":
-            return _native.AfPacketPort(port.name, port.device or "")
+            return _native.AfPacketPort(port.name, port.device or "", fd=-1 if port.fd is None else port.fd)
         if port.kind == "afxdp":
             return _open_afxdp(port, memory)
         if port.is_listener:

@@ -6,7 +6,7 @@ read as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +20,7 @@ from edgeos.settings import LISTENER_KINDS
 from edgeos.units import NANOSECONDS, approximate_duration, format_size
 
 if TYPE_CHECKING:
+    from edgeos.service.records import WorkerRecord
     from edgeos.statistics import ChainStatistics, NodeStatistics
 
 
@@ -56,8 +57,8 @@ def live_table(statistics: NodeStatistics, previous: NodeStatistics | None = Non
     return Group(table, *listeners, *_tables_of_counts(statistics), *_problems(statistics))
 
 
-def summary(statistics: NodeStatistics) -> RenderableType:
-    """Everything that was counted, chain by chain and port by port; empty tables are left out."""
+def summary(statistics: NodeStatistics, workers: Sequence[WorkerRecord] = ()) -> RenderableType:
+    """Everything that was counted, chain by chain, port by port and worker by worker; empty tables are left out."""
     chains = _table("chain", *_CHAIN_COLUMNS)
     for chain in statistics.chains:
         _add(chains, chain.name, *_chain_cells(chain))
@@ -69,6 +70,7 @@ def summary(statistics: NodeStatistics) -> RenderableType:
             *_modes(statistics),
             _listeners(statistics),
             _tenants(statistics),
+            _workers(workers),
             _balance(statistics),
             *_problems(statistics),
         ]
@@ -151,6 +153,19 @@ def _tenants(statistics: NodeStatistics) -> Table:
     return table
 
 
+def _workers(workers: Sequence[WorkerRecord]) -> Table:
+    """What each worker did, where there are several, or one has died."""
+    table = _table("worker", "core", "received", "sent", "restarts", "lost", left=2)
+    if len(workers) < 2 and not any(worker.restarts for worker in workers):
+        return table
+    for worker in workers:
+        counted = [part for part in (worker.statistics, worker.past) if part is not None]
+        numbers = (sum(part.received for part in counted), sum(part.sent for part in counted))
+        core = "any" if worker.core is None else str(worker.core)
+        _add(table, str(worker.index), core, *map(_count, (*numbers, worker.restarts, worker.lost)))
+    return table
+
+
 def _reasons(counts: Mapping[str, int]) -> str:
     return "  ".join(f"{reason} {_count(number)}" for reason, number in counts.items()) or "-"
 
@@ -160,9 +175,10 @@ def _balance(statistics: NodeStatistics) -> Text:
     emitted = sum(chain.emitted for chain in statistics.chains)
     dropped = sum(statistics.dropped.values()) + sum(sum(chain.dropped.values()) for chain in statistics.chains)
     consumed = f" + consumed {_count(statistics.consumed)}" if statistics.consumed else ""
+    lost = f" + lost {_count(statistics.lost)}" if statistics.lost else ""
     return Text(
         f"received {_count(statistics.received)} + emitted {_count(emitted)} = sent {_count(statistics.sent)}"
-        f"{consumed} + dropped {_count(dropped)} + in flight {_count(statistics.in_flight)}, in {_elapsed(statistics)}"
+        f"{consumed} + dropped {_count(dropped)}{lost} + in flight {_count(statistics.in_flight)}, in {_elapsed(statistics)}"
     )
 
 

@@ -33,8 +33,12 @@ from edgeos.kinds import (
     SocketAddress,
     Table,
     Texts,
+<<<<<<< HEAD
     byte_rate,
     cpu_share,
+=======
+    Workers,
+>>>>>>> 1604595 (Worker processes under a supervisor: pinned, watched, replaced, drained and reloaded)
     duration,
     rate,
     size,
@@ -257,7 +261,7 @@ NODE = Section(
     "node",
     NodeSettings,
     (
-        Field("workers", Integer(1, 1, "this version runs one worker"), "processes with a data-plane loop"),
+        Field("workers", Workers(), "processes with a data-plane loop; auto: as fit the ports and the cores"),
         Field(
             "mover",
             Choice(("inline", "dedicated")),
@@ -265,9 +269,21 @@ NODE = Section(
         ),
         Field("wait", Choice(("adaptive", "spin", "block")), "how ports wait: busy, asleep, or one and then the other"),
         Field("memory", Choice(("auto", "guard", "compact")), "how guest memories lie: fast bounds checks or close by"),
-        Field("max_flows", Integer(16, 16_777_216), "entries of the flow table"),
+        Field("max_flows", Integer(16, 16_777_216), "entries of a worker's flow table"),
         Field("spare_fwps", Integer(0, 1_000_000), "room for FWPs of chains that are added while the node runs"),
         Field("spare_memory", size(0, 1024 * MIB, 64 * KIB), "largest memory of templates that are added meanwhile"),
+        Field(
+            "drain_timeout",
+            duration(MILLISECOND_NS, DAY_NS, none=True),
+            "how long clients that are there may stay after SIGTERM",
+            attribute="drain_timeout_ns",
+        ),
+        Field(
+            "orphan_timeout",
+            duration(MILLISECOND_NS, DAY_NS, none=True),
+            "how long worker processes go on without their supervisor",
+            attribute="orphan_timeout_ns",
+        ),
     ),
 )
 

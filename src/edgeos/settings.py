@@ -20,13 +20,19 @@ LISTENER_KINDS = ("tcp", "udp", "unix")
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings:
-    """How a node runs. `max_flows` bounds the flow table.
+    """How a node runs. `max_flows` bounds the flow table of a worker.
+
+    `workers` is how many processes with a data plane each `edgeos up` starts, 0 as many as fit the ports and the cores.
+    `drain_timeout_ns` is how long clients that are there may stay after SIGTERM, `orphan_timeout_ns` how long worker
+    processes go on without their supervisor; 0 is not at all.
 
     `spare_fwps` and `spare_memory` (bytes) make room for templates and chains that are added while the node runs: FWPs
     beyond those that its chains and pools may have at the start, and the largest memory of any template.
     """
 
     workers: int = 1
+    drain_timeout_ns: int = 5 * SECOND_NS
+    orphan_timeout_ns: int = 30 * SECOND_NS
     mover: Literal["inline", "dedicated"] = "inline"
     wait: Literal["adaptive", "spin", "block"] = "adaptive"
     memory: Literal["auto", "guard", "compact"] = "auto"

@@ -1,6 +1,7 @@
 """What a node has counted: immutable records, taken between two iterations of the data plane, so that sums agree.
 
-The law that they keep, for every chain and for the node: received + emitted = sent + consumed + dropped + in flight.
+The law that they keep, for every chain and for the node: received + emitted = sent + consumed + dropped + in flight, and
++ lost in sums over worker processes of which one has died.
 """
 
 from __future__ import annotations
@@ -52,11 +53,13 @@ class ChainStatistics:
     expired: int
     stages: tuple[StageStatistics, ...]
     retired: bool = False
+    lost: int = 0
 
     @property
     def balance(self) -> int:
         """Messages that cannot be accounted for; anything but 0 is a defect."""
-        return self.received + self.emitted - self.sent - self.consumed - sum(self.dropped.values()) - self.in_flight
+        left = self.sent + self.consumed + sum(self.dropped.values()) + self.in_flight + self.lost
+        return self.received + self.emitted - left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,7 @@ class PortStatistics:
     accepted: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +113,10 @@ class TenantStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeStatistics:
-    """The whole node. `dropped` are messages for which no chain was found; chains count their own."""
+    """The whole node. `dropped` are messages for which no chain was found; chains count their own.
+
+    `lost` were on their way in a worker process that died; of a port, were accepted and not sent.
+    """
 
     elapsed_ns: int
     iterations: int
@@ -119,7 +126,11 @@ class NodeStatistics:
     dropped: dict[str, int]
     chains: tuple[ChainStatistics, ...]
     ports: tuple[PortStatistics, ...]
+<<<<<<< HEAD
     tenants: tuple[TenantStatistics, ...] = ()
+=======
+    lost: int = 0
+>>>>>>> 1604595 (Worker processes under a supervisor: pinned, watched, replaced, drained and reloaded)
 
     @property
     def sent(self) -> int:
@@ -135,7 +146,7 @@ class NodeStatistics:
         """Messages that cannot be accounted for; anything but 0 is a defect."""
         emitted = sum(chain.emitted for chain in self.chains)
         dropped = sum(self.dropped.values()) + sum(sum(chain.dropped.values()) for chain in self.chains)
-        return self.received + emitted - self.sent - self.consumed - dropped - self.in_flight
+        return self.received + emitted - self.sent - self.consumed - dropped - self.in_flight - self.lost
 
     def chain(self, name: str) -> ChainStatistics:
         """The statistics of one chain; KeyError when there is none of that name."""

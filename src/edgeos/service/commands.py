@@ -23,6 +23,8 @@ RunningManifest = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     app.command(epilog="Example:  [bold]edgeos status edge.toml[/]")(status)
+    app.command(epilog="Example:  [bold]edgeos reload edge.toml[/]")(reload)
+    app.command(epilog="Example:  [bold]edgeos drain edge.toml[/]")(drain)
 
 
 def status(
@@ -41,5 +43,24 @@ def status(
         print(_worker_line(worker))
 
 
+def reload(manifest: RunningManifest, run_directory: RunDirectoryOption = None) -> None:
+    """Make a running node read its manifest again, as SIGHUP does; a bad one changes nothing."""
+    with connect(manifest, run_directory) as client:
+        client.ask("reload")
+
+
+def drain(manifest: RunningManifest, run_directory: RunDirectoryOption = None) -> None:
+    """Make a running node let no new clients in and end, as SIGTERM does."""
+    with connect(manifest, run_directory) as client:
+        client.ask("drain")
+
+
 def _worker_line(worker: dict[str, Any]) -> str:
-    return printable(f"  worker {worker['index']}: {worker['state']}")
+    parts = [f"  worker {worker['index']}: {worker['state']}"]
+    if worker["pid"] is not None:
+        parts.append(f"process {worker['pid']}")
+    if worker["core"] is not None:
+        parts.append(f"core {worker['core']}")
+    if worker["restarts"]:
+        parts.append(f"{worker['restarts']} restarts, {worker['lost']} messages lost, the last: {worker['problem']}")
+    return printable(", ".join(parts))

@@ -36,6 +36,7 @@ class ControlServer:
         self.path = path
         self._verbs = verbs
         self._tasks: set[asyncio.Task[None]] = set()
+        self.connections = 0
         self._listening: socket.socket | None = None
 
     async def start(self) -> None:
@@ -58,6 +59,11 @@ class ControlServer:
             self.path.unlink(missing_ok=True)
             self._listening = None
 
+    def serve(self, connection: socket.socket) -> None:
+        """Serves one more connection, which is there already."""
+        connection.setblocking(False)
+        self._spawn(self._serve(connection))
+
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -71,12 +77,19 @@ class ControlServer:
             except OSError:  # no more descriptors: try again when some may be free
                 await asyncio.sleep(0.1)
                 continue
-            if len(self._tasks) > CONNECTIONS_MAX:
+            if self.connections >= CONNECTIONS_MAX:
                 connection.close()
             else:
-                self._spawn(self._serve(connection))
+                self.serve(connection)
 
     async def _serve(self, connection: socket.socket) -> None:
+        self.connections += 1
+        try:
+            await self._answer_all(connection)
+        finally:
+            self.connections -= 1
+
+    async def _answer_all(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         buffer = b""
         with connection, suppress(OSError):

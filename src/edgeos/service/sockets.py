@@ -1,0 +1,80 @@
+"""The sockets by which worker processes receive: made and kept by their supervisor, one for each port and worker.
+
+The kernel chooses among a port's sockets by the client's address, in their order. Since the supervisor and all workers hold
+all of them, a worker that dies changes nothing for the others, and what comes for it meanwhile waits for its successor.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from edgeos import _native
+from edgeos.errors import PortError
+from edgeos.listening import make_listening_sockets
+from edgeos.settings import Manifest, PortSettings
+from edgeos.sharing import steered_by_destination
+
+SHARED_KINDS = ("afpacket", "tap", "tcp", "udp", "unix")
+"""Ports of other kinds are opened by the worker, and there is only one."""
+
+
+class WorkerSockets:
+    """Descriptors by the name of their port, one for each worker."""
+
+    def __init__(self, ports: Iterable[PortSettings], files: Mapping[str, list[int]]) -> None:
+        self._ports = tuple(ports)
+        self.files = dict(files)
+
+    @classmethod
+    def open(cls, manifest: Manifest, workers: int) -> WorkerSockets:
+        """Makes them for so many workers. Raises PortError that names the port; then none is open."""
+        sockets = cls(manifest.ports, {})
+        far = steered_by_destination(manifest)
+        try:
+            for port in manifest.ports:
+                if port.kind in SHARED_KINDS:
+                    sockets.files[port.name] = _open(port, workers, port.name in far)
+        except PortError:
+            sockets.close()
+            raise
+        return sockets
+
+    def all_files(self) -> list[int]:
+        """Every descriptor."""
+        return [file for files in self.files.values() for file in files]
+
+    def of_worker(self, worker: int) -> dict[str, int]:
+        """One worker's descriptors by the name of their port."""
+        return {name: files[worker] for name, files in self.files.items()}
+
+    def refuse(self) -> None:
+        """Lets nobody connect any more."""
+        for port in self._ports:
+            for file in self.files.get(port.name, ()):
+                if port.kind in ("tcp", "unix"):
+                    with suppress(OSError), socket.socket(fileno=os.dup(file)) as listening:
+                        listening.shutdown(socket.SHUT_RDWR)
+
+    def close(self, *, remove_files: bool = True) -> None:
+        """Closes the sockets and removes the files of Unix sockets. What workers have open stays theirs."""
+        for port in self._ports:
+            files = self.files.pop(port.name, [])
+            for file in files:
+                os.close(file)
+            if remove_files and files and port.kind == "unix" and port.listen is not None:
+                Path(port.listen).unlink(missing_ok=True)
+
+
+def _open(port: PortSettings, workers: int, by_destination: bool) -> list[int]:
+    try:
+        if port.kind == "afpacket":
+            return _native.open_packet_group(port.device or "", sockets=workers, by_destination=by_destination)
+        if port.kind == "tap":
+            return _native.open_tap_queues(port.device or "", queues=workers, by_destination=by_destination)
+    except (RuntimeError, OSError) as error:
+        raise PortError(f"port.{port.name}: {error}") from None
+    return make_listening_sockets(port, workers)

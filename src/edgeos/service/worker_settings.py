@@ -1,0 +1,71 @@
+"""What a worker process is told: the manifest, kept as a file in the node's folder, and how one worker runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+from edgeos.node import fwps_allowed, fwps_of, is_compact, kernels_part
+from edgeos.settings import Manifest
+from edgeos.sharing import number_of_workers, steered_by_destination
+
+
+def keep_manifest(manifest: Manifest, folder: Path) -> Path:
+    """Writes the checked manifest where workers read it; only the owner may open the folder. Returns the file."""
+    content = pickle.dumps(manifest)
+    path = folder / f"manifest-{hashlib.sha256(content).hexdigest()[:16]}"
+    path.write_bytes(content)
+    return path
+
+
+def kept_manifest(path: Path) -> Manifest:
+    """What `keep_manifest` has written."""
+    manifest = pickle.loads(path.read_bytes())
+    assert isinstance(manifest, Manifest)
+    return manifest
+
+
+def manifest_of_worker(manifest: Manifest, workers: int) -> Manifest:
+    """What one of so many workers runs: its share of the limits that a listener has in all, and room for a reload."""
+    ports = (
+        replace(
+            port,
+            max_connections=-(-port.max_connections // workers),
+            accept_rate=-(-port.accept_rate // workers),
+        )
+        for port in manifest.ports
+    )
+    node = replace(
+        manifest.node,
+        workers=1,
+        memory="compact" if is_compact(manifest) else "guard",
+        spare_fwps=max(manifest.node.spare_fwps, _room_to_reload(manifest)),
+    )
+    return replace(manifest, ports=tuple(ports), node=node)
+
+
+def _room_to_reload(manifest: Manifest) -> int:
+    """FWPs for clients that stay in chains which a reload has replaced: all that may live, or as many as are allowed."""
+    return max(0, min(sum(chain.max_fwps for chain in manifest.chains), fwps_allowed() - fwps_of(manifest)))
+
+
+def what_must_restart(before: Manifest, after: Manifest) -> str:
+    """What differs that cannot change while workers run; empty if nothing does."""
+    if number_of_workers(before) != number_of_workers(after):
+        return "the number of workers"
+    if before.ports != after.ports:
+        return "ports"
+    if before.upstreams != after.upstreams:
+        return "upstreams"
+    if kernels_part(before.node) != kernels_part(after.node):
+        return "[node], but its timeouts,"
+    if steered_by_destination(before) != steered_by_destination(after):
+        return "the side of a port that clients are on"
+    return ""
+
+
+def socket_path(folder: Path, pid: int) -> Path:
+    """Where a worker process answers."""
+    return folder / f"worker-{pid}.sock"
