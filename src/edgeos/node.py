@@ -203,8 +203,8 @@ class Node:
     def reconfigure(self, manifest: Manifest) -> None:
         """Makes the node run another manifest: what is the same keeps running, and live clients stay where they are.
 
-        Ports, upstreams and `[node]`, but its two timeouts, cannot change while a node runs. Raises ManifestError, GuestError, LimitError or
-        EdgeosError, and then nothing has changed.
+        Ports, upstreams and `[node]`, but its two timeouts, cannot change while a node runs. Raises ManifestError,
+        GuestError, LimitError or EdgeosError, and then nothing has changed.
         """
         if self._worker is not None:
             for title, now, then in (
@@ -474,12 +474,28 @@ def _without(records: tuple[_Record, ...], name: str) -> tuple[_Record, ...]:
 
 def engine_settings(manifest: Manifest) -> _native.EngineSettings:
     """The pool that all chains at their limits need. Raises LimitError when the system allows fewer mappings."""
-    fwps = sum(chain.max_fwps for chain in manifest.chains) + sum(t.ready_high for t in manifest.templates) + 1
-    fwps += manifest.node.spare_fwps
-    compact = manifest.node.memory == "compact" or (manifest.node.memory == "auto" and fwps > GUARD_FWPS_MAX)
+    fwps = fwps_of(manifest)
     _check_mappings(fwps)
     memory = max([65536, manifest.node.spare_memory, *(template.memory for template in manifest.templates)])
-    return make_engine_settings(fwps, memory, compact=compact)
+    return make_engine_settings(fwps, memory, compact=is_compact(manifest))
+
+
+def fwps_of(manifest: Manifest) -> int:
+    """How many FWPs there may be: all chains at their limits, all pools full, and what is spare."""
+    chains = sum(chain.max_fwps for chain in manifest.chains)
+    return chains + sum(t.ready_high for t in manifest.templates) + 1 + manifest.node.spare_fwps
+
+
+def fwps_allowed() -> int:
+    """How many FWPs the system's limit of memory mappings allows."""
+    return (_mappings_allowed() - MAPPINGS_SPARE) // MAPPINGS_PER_FWP
+
+
+def is_compact(manifest: Manifest) -> bool:
+    """Whether memories lie close together."""
+    if manifest.node.memory == "auto":
+        return fwps_of(manifest) > GUARD_FWPS_MAX
+    return manifest.node.memory == "compact"
 
 
 def make_engine_settings(fwps: int, memory_max: int, *, compact: bool) -> _native.EngineSettings:
@@ -490,14 +506,18 @@ def make_engine_settings(fwps: int, memory_max: int, *, compact: bool) -> _nativ
 
 
 def _check_mappings(fwps: int) -> None:
-    path = Path("/proc/sys/vm/max_map_count")
-    limit = int(path.read_text()) if path.exists() else 65530
+    limit = _mappings_allowed()
     needed = fwps * MAPPINGS_PER_FWP + MAPPINGS_SPARE
     if needed > limit:
         raise LimitError(
             f"{fwps} FWPs need up to {needed} memory mappings, this system allows {limit}; "
             f"lower max_fwps, or as root: sysctl -w vm.max_map_count={needed}"
         )
+
+
+def _mappings_allowed() -> int:
+    path = Path("/proc/sys/vm/max_map_count")
+    return int(path.read_text()) if path.exists() else 65530
 
 
 def make_worker(engine: _native.EngineSettings, settings: NodeSettings) -> _native.Worker:

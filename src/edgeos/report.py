@@ -177,8 +177,8 @@ def _balance(statistics: NodeStatistics) -> Text:
     consumed = f" + consumed {_count(statistics.consumed)}" if statistics.consumed else ""
     lost = f" + lost {_count(statistics.lost)}" if statistics.lost else ""
     return Text(
-        f"received {_count(statistics.received)} + emitted {_count(emitted)} = sent {_count(statistics.sent)}"
-        f"{consumed} + dropped {_count(dropped)}{lost} + in flight {_count(statistics.in_flight)}, in {_elapsed(statistics)}"
+        f"received {_count(statistics.received)} + emitted {_count(emitted)} = sent {_count(statistics.sent)}{consumed}"
+        f" + dropped {_count(dropped)}{lost} + in flight {_count(statistics.in_flight)}, in {_elapsed(statistics)}"
     )
 
 

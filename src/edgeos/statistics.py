@@ -1,7 +1,7 @@
 """What a node has counted: immutable records, taken between two iterations of the data plane, so that sums agree.
 
-The law that they keep, for every chain and for the node: received + emitted = sent + consumed + dropped + in flight, and
-+ lost in sums over worker processes of which one has died.
+The law that they keep, for every chain and for the node: received + emitted = sent + consumed + dropped + in flight,
+and + lost in sums over worker processes of which one has died.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sums of what several workers have counted, and what is known of one that died.
 
-Counts add up; durations and quantiles are those of the slowest worker, since quantiles of a sum cannot be known from those
-of its parts. The law holds for sums too: received + emitted = sent + consumed + dropped + in flight + lost.
+Counts add up; durations and quantiles are those of the slowest worker, since quantiles of a sum cannot be known from
+those of its parts. The law holds for sums too: received + emitted = sent + consumed + dropped + in flight + lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def total(parts: Iterable[NodeStatistics]) -> NodeStatistics:
 
 
 def after_death(last: NodeStatistics) -> NodeStatistics:
-    """The last known counters of a worker that died: what was on its way then is lost, who was connected has been cut off."""
+    """The last known counters of a worker that died: what was on its way is lost, who was connected was cut off."""
     chains = tuple(
         replace(
             chain,

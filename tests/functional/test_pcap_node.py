@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import struct
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,17 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 from scapy.utils import PcapNgReader, PcapReader, RawPcapReader, wrpcap, wrpcapng
 
-from edgeos import ChainSettings, Node, NodeSettings, NodeStatistics, PortSettings, TemplateSettings, testing
+from edgeos import (
+    ChainSettings,
+    EdgeosError,
+    Node,
+    NodeSettings,
+    NodeStatistics,
+    PortSettings,
+    TemplateSettings,
+    testing,
+)
+from edgeos.service.run_directory import connect
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 START_SECONDS = 30.0
@@ -278,13 +286,13 @@ def test_a_truncated_capture_is_reported_to_the_user(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text())["received"] == 4
 
 
-def taps(pid: int) -> int:
-    """How many TAP devices a process holds open."""
-    links = []
-    for link in Path(f"/proc/{pid}/fd").glob("*"):
-        with suppress(OSError):
-            links.append(os.readlink(link))
-    return links.count("/dev/net/tun")
+def runs(folder: Path) -> bool:
+    """Whether the node with its control socket there runs."""
+    try:
+        with connect(folder / "tap.toml", folder / "run") as client:
+            return bool(client.ask("status")["state"] == "running")
+    except EdgeosError:
+        return False
 
 
 @pytest.mark.privileged
@@ -300,16 +308,16 @@ def test_signals_end_a_running_node_with_its_summary(tmp_path: Path, number: sig
         '[[rule]]\nmatch = "any"\nchain = "edge"\n'
     )
     command = ["unshare", "-Urn", sys.executable, "-m", "edgeos", "up", "tap.toml", "--json", "result.json"]
+    command += ["--run-dir", "run"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             end = time.monotonic() + START_SECONDS
-            while process.poll() is None and taps(process.pid) < 2 and time.monotonic() < end:
+            while process.poll() is None and not runs(tmp_path) and time.monotonic() < end:
                 time.sleep(0.05)
-            time.sleep(1)  # its devices are open: it is about to run
             if process.poll() is not None and "/dev/net/tun" in (error := process.communicate()[1]):
                 pytest.skip(error)
             process.send_signal(number)
-            output, error = process.communicate(timeout=10)
+            output, error = process.communicate(timeout=START_SECONDS)
         finally:
             process.kill()
     assert process.returncode == 0, error

@@ -92,6 +92,7 @@ class Node:
     sent: int = 901
     in_flight: int = 4
     consumed: int = 0
+    lost: int = 0
     elapsed_ns: int = 1_500_000_000
     tenants: tuple[TenantStatistics, ...] = ()
 

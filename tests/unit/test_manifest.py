@@ -155,9 +155,9 @@ ROWS = [
         "workers = 1",
         "workres = 1",
         'edge.toml: node.workres: found "workres"; allowed: workers, mover, wait, memory, max_flows,'
-        ' spare_fwps, spare_memory; did you mean "workers"?',
+        ' spare_fwps, spare_memory, drain_timeout, orphan_timeout; did you mean "workers"?',
     ),
-    ("workers = 1", "workers = 2", "edge.toml: node.workers: found 2; allowed: 1 (this version runs one worker)"),
+    ("workers = 1", "workers = 65", 'edge.toml: node.workers: found 65; allowed: "auto", or 1 to 64'),
     ("workers = 1", "max_flows = true", "edge.toml: node.max_flows: found true; allowed: 16 to 16777216"),
     ("workers = 1", 'mover = "both"', 'edge.toml: node.mover: found "both"; allowed: inline, dedicated'),
     ("workers = 1", "wait = 3", "edge.toml: node.wait: found 3; allowed: adaptive, spin, block"),
@@ -629,7 +629,7 @@ def memory_node(**changes: Any) -> Manifest:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"node": NodeSettings(workers=2)}, "settings: node.workers: found 2; allowed: 1 (this"),
+        ({"node": NodeSettings(workers=-1)}, 'settings: node.workers: found -1; allowed: "auto", or 1 to 64'),
         (
             {"chains": (ChainSettings(name="c", path=("a", "t", "b"), idle_timeout_ns=1),)},
             "settings: chain.c.idle_timeout: found 1ns; allowed: 1ms to 1d",

@@ -62,6 +62,7 @@ class WorkerPlace:
                 link.core = await link.ask("serve", worker=self.index, core=self._core)
             except EdgeosError:
                 link.kill()
+                await link.ended()
                 raise
         self._pinned = link.core
         self.link = link

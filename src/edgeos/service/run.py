@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from edgeos.errors import EdgeosError, ManifestError
 from edgeos.service.guests import load_guests
@@ -40,7 +41,8 @@ class _Run:
     """A supervisor, and what signals do to it."""
 
     def __init__(self, settings: Manifest, folder: RunDirectory, report: Callable[[str], None]) -> None:
-        self._make = lambda: Supervisor(settings, folder, report)
+        self._settings = settings
+        self._folder = folder
         self._report = report
         self._tasks: set[asyncio.Task[None]] = set()
         self._told_to_end = False
@@ -48,7 +50,7 @@ class _Run:
 
     async def open(self) -> Supervisor:
         """Raises EdgeosError, or KeyboardInterrupt when it was told to end meanwhile."""
-        self.supervisor = self._make()
+        self.supervisor = Supervisor(self._settings, self._folder, self._report)
         loop = asyncio.get_running_loop()
         for number, act in (
             (signal.SIGINT, self._end),
@@ -96,8 +98,8 @@ class _Run:
             self._report(f"not reloaded, nothing was changed: {error}")
         notify("READY=1")
 
-    def _start(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

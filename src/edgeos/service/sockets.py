@@ -1,7 +1,8 @@
 """The sockets by which worker processes receive: made and kept by their supervisor, one for each port and worker.
 
-The kernel chooses among a port's sockets by the client's address, in their order. Since the supervisor and all workers hold
-all of them, a worker that dies changes nothing for the others, and what comes for it meanwhile waits for its successor.
+The kernel chooses among a port's sockets by the client's address, in their order. Since the supervisor and all workers
+hold all of them, a worker that dies changes nothing for the others, and what comes for it meanwhile waits for its
+successor.
 """
 
 from __future__ import annotations

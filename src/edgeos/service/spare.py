@@ -71,5 +71,6 @@ class Spare:
             await link.ask("hello", seconds=PREPARE_SECONDS)
         except BaseException:
             link.kill()
+            await link.finish(STOP_SECONDS)
             raise
         return link

@@ -157,7 +157,7 @@ class Supervisor:
     # ---- Another manifest ----
 
     async def reload(self) -> None:
-        """Reads the manifest's file again and runs it. Raises EdgeosError with all findings, and nothing has changed."""
+        """Reads the manifest's file again and runs it. Raises EdgeosError with all findings, and nothing changes."""
         if self._manifest.path is None:
             raise EdgeosError("there is no manifest file to read again")
         manifest = await asyncio.to_thread(load_manifest, self._manifest.path)
@@ -251,7 +251,7 @@ class Supervisor:
 
 
 def cores_for(workers: int, threads: int) -> list[int | None]:
-    """A core for each worker; any core for all where there are fewer than they have busy threads, or there is one only."""
+    """A core for each worker; any core for all when there is one worker, several threads of each, or too few cores."""
     cores = sorted(os.sched_getaffinity(0))
     if workers == 1 or threads > 1 or len(cores) < workers:
         return [None] * workers

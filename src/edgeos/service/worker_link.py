@@ -39,7 +39,7 @@ class WorkerLink:
 
     @classmethod
     async def start(cls, folder: Path, manifest: Path, files: dict[str, list[int]], workers: int) -> Self:
-        """Starts a process in a session of its own: interrupts at the terminal and the supervisor's end do not reach it."""
+        """Starts a process in a session of its own, which neither interrupts at the terminal nor our end reach."""
         near, far = socket.socketpair()
         with far:
             told = {

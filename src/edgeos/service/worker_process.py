@@ -1,8 +1,8 @@
 """One worker process: a node of its own, told what to do by its supervisor over a socket.
 
-It starts without ports and prepared, as a spare. `serve` gives it the place of a worker, with that one's sockets and core.
-It goes on when the supervisor is gone, which can be started again and find it by its socket in the node's folder; when none
-has come for `orphan_timeout` it drains, and ends.
+It starts without ports and prepared, as a spare. `serve` gives it the place of a worker, with that one's sockets and
+core. It goes on when the supervisor is gone, which can be started again and find it by its socket in the node's folder;
+when none has come for `orphan_timeout` it drains, and ends.
 """
 
 from __future__ import annotations

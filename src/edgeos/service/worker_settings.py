@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeos.node import fwps_allowed, fwps_of, is_compact, kernels_part
-from edgeos.settings import Manifest
+from edgeos.settings import Manifest, PortSettings
 from edgeos.sharing import number_of_workers, steered_by_destination
 
 
@@ -29,14 +29,7 @@ def kept_manifest(path: Path) -> Manifest:
 
 def manifest_of_worker(manifest: Manifest, workers: int) -> Manifest:
     """What one of so many workers runs: its share of the limits that a listener has in all, and room for a reload."""
-    ports = (
-        replace(
-            port,
-            max_connections=-(-port.max_connections // workers),
-            accept_rate=-(-port.accept_rate // workers),
-        )
-        for port in manifest.ports
-    )
+    ports = (_share(port, workers) if port.is_listener else port for port in manifest.ports)
     node = replace(
         manifest.node,
         workers=1,
@@ -46,8 +39,13 @@ def manifest_of_worker(manifest: Manifest, workers: int) -> Manifest:
     return replace(manifest, ports=tuple(ports), node=node)
 
 
+def _share(port: PortSettings, workers: int) -> PortSettings:
+    connections, rate = -(-port.max_connections // workers), -(-port.accept_rate // workers)
+    return replace(port, max_connections=connections, accept_rate=rate)
+
+
 def _room_to_reload(manifest: Manifest) -> int:
-    """FWPs for clients that stay in chains which a reload has replaced: all that may live, or as many as are allowed."""
+    """FWPs for clients that stay in chains which a reload has replaced: all that may live, as far as is allowed."""
     return max(0, min(sum(chain.max_fwps for chain in manifest.chains), fwps_allowed() - fwps_of(manifest)))
 
 

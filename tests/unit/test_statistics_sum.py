@@ -1,0 +1,73 @@
+"""Sums over workers, those that died included, keep the law; nothing is lost on the way through JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeos.statistics import ChainStatistics, NodeStatistics, PortStatistics, StageStatistics
+from edgeos.statistics_sum import NOTHING, after_death, statistics_from, total
+
+number = st.integers(0, 10**9)
+counts = st.dictionaries(st.sampled_from(["verdict", "no_rule", "killed"]), number)
+
+
+@st.composite
+def chains(draw: st.DrawFn, name: str) -> ChainStatistics:
+    sent, consumed, in_flight, emitted = (draw(number) for _ in range(4))
+    dropped = draw(counts)
+    left = sent + consumed + in_flight + sum(dropped.values())
+    emitted = min(emitted, left)
+    stage = StageStatistics(
+        name="fw", handled=draw(number), bursts=1, ready=8, created=1, recycled=0, made_on_path=0, exhausted=0,
+        counters=draw(counts),
+    )  # fmt: skip
+    return ChainStatistics(
+        name=name, received=left - emitted, emitted=emitted, emit_refused=0, sent=sent, consumed=consumed,
+        in_flight=in_flight, dropped=dropped, kills={}, activations=3, activation_p50_ns=draw(number),
+        activation_p99_ns=draw(number), activation_max_ns=draw(number), live=draw(number), peak=5, evicted=0, expired=0,
+        stages=(stage,),
+    )  # fmt: skip
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> NodeStatistics:
+    held, dropped = draw(st.integers(0, 64)), draw(counts)
+    names = draw(st.lists(st.sampled_from(["edge", "others"]), unique=True))
+    parts = tuple(draw(chains(name)) for name in names)
+    port = PortStatistics(
+        name="lan", kind="tap", received=1, received_bytes=2, sent=3, sent_bytes=4, send_dropped=0, receive_overrun=0,
+        queued=draw(number), mode="", problem=draw(st.sampled_from(["", "down"])), connections=draw(number),
+    )  # fmt: skip
+    return NodeStatistics(
+        elapsed_ns=draw(number), iterations=1, in_flight=held + sum(chain.in_flight for chain in parts), flows=2,
+        received=held + sum(dropped.values()) + sum(chain.received for chain in parts), dropped=dropped, chains=parts,
+        ports=(port,),
+    )  # fmt: skip
+
+
+@given(st.lists(nodes(), max_size=4), st.lists(nodes(), max_size=3))
+def test_sums_keep_the_law(living: list[NodeStatistics], dead: list[NodeStatistics]) -> None:
+    found = total([*living, *map(after_death, dead)])
+    assert found.balance == 0
+    assert all(chain.balance == 0 for chain in found.chains)
+    assert found.received == sum(part.received for part in (*living, *dead))
+    assert found.lost == sum(part.in_flight for part in dead)
+    assert found.in_flight == sum(part.in_flight for part in living)
+    assert found.elapsed_ns == max((part.elapsed_ns for part in (*living, *dead)), default=0)
+    assert len({chain.name for chain in found.chains}) == len(found.chains)
+    for name in {chain.name for chain in found.chains}:
+        parts = [chain for part in (*living, *dead) for chain in part.chains if chain.name == name]
+        assert found.chain(name).stages[0].handled == sum(chain.stages[0].handled for chain in parts)
+        assert found.chain(name).activation_p99_ns == max(chain.activation_p99_ns for chain in parts)
+    if living or dead:
+        assert found.port("lan").ended.get("lost", 0) == sum(part.ports[0].connections for part in dead)
+
+
+@given(nodes())
+def test_through_json_and_back(node: NodeStatistics) -> None:
+    assert statistics_from(json.loads(json.dumps(node.as_dict()))) == node
+    assert total([node]) == replace(NOTHING, **{f: getattr(node, f) for f in node.__dataclass_fields__})
