@@ -33,12 +33,9 @@ from edgeos.kinds import (
     SocketAddress,
     Table,
     Texts,
-<<<<<<< HEAD
+    Workers,
     byte_rate,
     cpu_share,
-=======
-    Workers,
->>>>>>> 1604595 (Worker processes under a supervisor: pinned, watched, replaced, drained and reloaded)
     duration,
     rate,
     size,

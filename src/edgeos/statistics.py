@@ -126,11 +126,8 @@ class NodeStatistics:
     dropped: dict[str, int]
     chains: tuple[ChainStatistics, ...]
     ports: tuple[PortStatistics, ...]
-<<<<<<< HEAD
     tenants: tuple[TenantStatistics, ...] = ()
-=======
     lost: int = 0
->>>>>>> 1604595 (Worker processes under a supervisor: pinned, watched, replaced, drained and reloaded)
 
     @property
     def sent(self) -> int:

@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass, replace
 from functools import reduce
 from typing import Any, TypeVar
 
-from edgeos.statistics import ChainStatistics, NodeStatistics, PortStatistics, StageStatistics
+from edgeos.statistics import ChainStatistics, NodeStatistics, PortStatistics, StageStatistics, TenantStatistics
 
 _Record = TypeVar("_Record")
 
@@ -39,7 +39,9 @@ def after_death(last: NodeStatistics) -> NodeStatistics:
         replace(port, queued=0, lost=port.lost + port.queued, connections=0, ended=_cut_off(port))
         for port in last.ports
     )
-    return replace(last, in_flight=0, lost=last.lost + last.in_flight, flows=0, chains=chains, ports=ports)
+    tenants = tuple(replace(tenant, memory=0, fwps=0, clients=0) for tenant in last.tenants)
+    lost = last.lost + last.in_flight
+    return replace(last, in_flight=0, lost=lost, flows=0, chains=chains, ports=ports, tenants=tenants)
 
 
 def statistics_from(plain: dict[str, Any]) -> NodeStatistics:
@@ -57,6 +59,7 @@ def statistics_from(plain: dict[str, Any]) -> NodeStatistics:
                 for chain in plain["chains"]
             ),
             "ports": tuple(PortStatistics(**_known(PortStatistics, port)) for port in plain["ports"]),
+            "tenants": tuple(TenantStatistics(**_known(TenantStatistics, tenant)) for tenant in plain["tenants"]),
         }
     )
 
@@ -79,7 +82,7 @@ def _sum(name: str, one: Any, other: Any) -> Any:
     if isinstance(one, bool):
         return one or other
     if isinstance(one, int | float):
-        return max(one, other) if name.endswith("_ns") else one + other
+        return max(one, other) if name == "elapsed_ns" or name.startswith("activation_") else one + other
     if isinstance(one, dict):
         return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
     if isinstance(one, tuple):

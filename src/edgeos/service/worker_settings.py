@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from edgeos.node import fwps_allowed, fwps_of, is_compact, kernels_part
-from edgeos.settings import Manifest, PortSettings
+from edgeos.settings import Manifest, PortSettings, TenantSettings
 from edgeos.sharing import number_of_workers, steered_by_destination
 
 
@@ -28,7 +28,7 @@ def kept_manifest(path: Path) -> Manifest:
 
 
 def manifest_of_worker(manifest: Manifest, workers: int) -> Manifest:
-    """What one of so many workers runs: its share of the limits that a listener has in all, and room for a reload."""
+    """What one of so many workers runs: its share of what listeners and tenants may in all, and room for a reload."""
     ports = (_share(port, workers) if port.is_listener else port for port in manifest.ports)
     node = replace(
         manifest.node,
@@ -36,12 +36,18 @@ def manifest_of_worker(manifest: Manifest, workers: int) -> Manifest:
         memory="compact" if is_compact(manifest) else "guard",
         spare_fwps=max(manifest.node.spare_fwps, _room_to_reload(manifest)),
     )
-    return replace(manifest, ports=tuple(ports), node=node)
+    tenants = (_share_of_tenant(tenant, workers) for tenant in manifest.tenants)
+    return replace(manifest, ports=tuple(ports), tenants=tuple(tenants), node=node)
 
 
 def _share(port: PortSettings, workers: int) -> PortSettings:
     connections, rate = -(-port.max_connections // workers), -(-port.accept_rate // workers)
     return replace(port, max_connections=connections, accept_rate=rate)
+
+
+def _share_of_tenant(tenant: TenantSettings, workers: int) -> TenantSettings:
+    quotas = {field.name: getattr(tenant, field.name) for field in fields(tenant) if field.name != "name"}
+    return replace(tenant, **{name: -(-quota // workers) for name, quota in quotas.items()})
 
 
 def _room_to_reload(manifest: Manifest) -> int:
