@@ -146,9 +146,9 @@ class Click:
 
 
 @contextmanager
-def start(config: str, variables: Mapping[str, str] | None = None) -> Iterator[Click]:
-    """Compiles and runs a configuration. Raises ClickError when something is wrong with it."""
-    router = load(Source("test.click", config), variables)
+def start(config: str, variables: Mapping[str, str] | None = None, folder: Path | None = None) -> Iterator[Click]:
+    """Compiles and runs a configuration, as if it lay in a folder. Raises ClickError when it is wrong."""
+    router = load(Source(str((folder or Path()) / "test.click"), config), variables)
     with tempfile.TemporaryDirectory(prefix="click-test-") as folder:
         program = Path(folder, "click")
         program.write_bytes(_binary(emit(router)))

@@ -106,6 +106,22 @@ static inline bool click_parse_signed(const char *text, uint32_t len, int64_t *v
     return true;
 }
 
+/* A number with up to `decimals` digits behind its point, in units of 10 to the power of -`decimals`. */
+static inline bool click_parse_decimal(const char *text, uint32_t len, uint32_t decimals, uint64_t *value) {
+    click_trim(&text, &len);
+    uint32_t point = 0;
+    while (point < len && text[point] != '.') point++;
+    uint64_t whole = 0, part = 0;
+    const uint32_t digits = point < len ? len - point - 1 : 0;
+    if ((point || digits == 0) && !click_parse_unsigned(text, point, &whole)) return false;
+    if (digits > decimals || (digits && !click_parse_unsigned(text + point + 1, digits, &part))) return false;
+    for (uint32_t i = 0; i < decimals; i++) {
+        if (__builtin_mul_overflow(whole, (uint64_t)10, &whole)) return false;
+        if (i >= digits) part *= 10;
+    }
+    return !__builtin_add_overflow(whole, part, value);
+}
+
 static inline bool click_parse_bool(const char *text, uint32_t len, bool *value) {
     click_trim(&text, &len);
     const bool yes = click_text_is(text, len, "true") || click_text_is(text, len, "1") || click_text_is(text, len, "yes");

@@ -49,6 +49,9 @@ class Surroundings(Protocol):
     def device(self, name: str) -> int:
         """The number of a device, see `edgeos.click.devices`."""
 
+    def read_file(self, name: str) -> str:
+        """The text of a file that lies beside the configuration. Raises OSError, or ValueError when it is no text."""
+
 
 class Element:
     """An element class; an object is one instance in a configuration. docs/click.md says how to write one."""
@@ -133,6 +136,14 @@ class Element:
     def device(self, name: str) -> int:
         """The number of a device."""
         return self._surroundings.device(name)
+
+    def read_file(self, name: str, argument: str) -> str:
+        """The text of a file that an argument names, relative to the configuration. Raises ElementError."""
+        try:
+            return self._surroundings.read_file(name)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise self.error(f"'{name}' cannot be read: {reason}", argument) from None
 
     def check(self) -> None:
         """Checks what arguments and connections must keep to together. Raises ElementError."""

@@ -44,7 +44,12 @@ def router_of(template: TemplateSettings) -> Router:
     """The router of a template that has `click`. Raises ClickError, or GuestError when the file cannot be read."""
     assert template.click is not None
     text = _read(template.click)
-    return _load(str(template.click), text, tuple(sorted(template.define.items())), template.devices)
+    key = (str(template.click), text, tuple(sorted(template.define.items())), template.devices)
+    router = _load(*key)
+    if not router.has_same_files():
+        _load.cache_clear()
+        router = _load(*key)
+    return router
 
 
 @functools.lru_cache(_KEPT)

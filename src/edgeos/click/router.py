@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeos.click.arguments import bind
 from edgeos.click.configuration import Configuration, FlatElement
@@ -18,13 +20,19 @@ from edgeos.click.registry import element_classes
 from edgeos.click.resolve import resolve
 from edgeos.click.source import Report, Source
 
+FILE_MAX = 1 << 20
+"""Bytes of a file that an element reads."""
+
 NAME_MAX = 200
 """Characters of an element's name, those of the compound elements around it included."""
 
 
 @dataclass(frozen=True)
 class Router:
-    """A configuration that is free of errors. `elements` stand in an order in which each comes after those it uses."""
+    """A configuration that is free of errors. `elements` stand in an order in which each comes after those it uses.
+
+    `files` are the texts that its elements have read.
+    """
 
     configuration: Configuration
     elements: tuple[Element, ...]
@@ -32,11 +40,19 @@ class Router:
     incoming: Mapping[Element, Mapping[int, tuple[Element, int]]]
     connections: tuple[tuple[Element, int, Element, int], ...]
     devices: Mapping[str, int]
+    files: Mapping[Path, str]
 
     @property
     def timer(self) -> bool:
         """Whether the guest needs grant.timer."""
         return any(element.timer for element in self.elements)
+
+    def has_same_files(self) -> bool:
+        """Whether the files that its elements have read are still the same."""
+        try:
+            return all(path.read_text("utf-8") == text for path, text in self.files.items())
+        except (OSError, ValueError):
+            return False
 
 
 def load(source: Source, variables: Mapping[str, str] | None = None, devices: Sequence[str] = ()) -> Router:
@@ -49,7 +65,7 @@ def load(source: Source, variables: Mapping[str, str] | None = None, devices: Se
         parse(source), source, classes, lambda name: fixed_counts(classes[name].ports), variables or {}
     )
     report = Report(source)
-    surroundings = _Surroundings(Devices(devices))
+    surroundings = _Surroundings(Devices(devices), Path(source.name).parent)
     elements = _make(configuration, surroundings, report)
     report.raise_if_any()
     resolve(elements, configuration.connections, report)
@@ -62,14 +78,16 @@ def load(source: Source, variables: Mapping[str, str] | None = None, devices: Se
         except ElementError as error:
             report.error(error.span or element.span, f"'{element.name}': {error}")
     report.raise_if_any()
-    return _router(configuration, elements, surroundings.devices)
+    return _router(configuration, elements, surroundings)
 
 
 class _Surroundings:
     """What elements may ask."""
 
-    def __init__(self, devices: Devices) -> None:
+    def __init__(self, devices: Devices, folder: Path) -> None:
         self.devices = devices
+        self.folder = folder
+        self.files: dict[Path, str] = {}
         self.by_name: dict[str, Element] = {}
 
     def find(self, asking: Element, name: str) -> Element | None:
@@ -85,6 +103,16 @@ class _Surroundings:
     def device(self, name: str) -> int:
         """The number of a device."""
         return self.devices.number(name)
+
+    def read_file(self, name: str) -> str:
+        """The text of a file, relative to the configuration's folder."""
+        path = self.folder / name
+        if not path.is_file():  # a pipe would never end
+            raise FileNotFoundError(errno.ENOENT, "there is no such file")
+        if path.stat().st_size > FILE_MAX:
+            raise ValueError(f"it has more than {FILE_MAX} bytes")
+        self.files[path] = path.read_text("utf-8")
+        return self.files[path]
 
 
 def _make(configuration: Configuration, surroundings: _Surroundings, report: Report) -> list[Element]:
@@ -158,7 +186,7 @@ def _name_symbols(elements: Sequence[Element]) -> None:
         element.symbol = symbol
 
 
-def _router(configuration: Configuration, elements: Sequence[Element], devices: Devices) -> Router:
+def _router(configuration: Configuration, elements: Sequence[Element], surroundings: _Surroundings) -> Router:
     outgoing: dict[Element, dict[int, tuple[Element, int]]] = {element: {} for element in elements}
     incoming: dict[Element, dict[int, tuple[Element, int]]] = {element: {} for element in elements}
     connections = []
@@ -169,7 +197,15 @@ def _router(configuration: Configuration, elements: Sequence[Element], devices: 
             outgoing[source][c.output] = (target, c.input)
         else:
             incoming[target][c.input] = (source, c.output)
-    return Router(configuration, _ordered(elements), outgoing, incoming, tuple(connections), devices.numbers())
+    return Router(
+        configuration,
+        _ordered(elements),
+        outgoing,
+        incoming,
+        tuple(connections),
+        surroundings.devices.numbers(),
+        surroundings.files,
+    )
 
 
 def _ordered(elements: Sequence[Element]) -> tuple[Element, ...]:

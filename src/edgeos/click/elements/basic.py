@@ -117,7 +117,15 @@ class Counter(Element):
 
     ports = "1/1"
     action = True
-    handlers = (Read("count"), Read("byte_count"), Write("reset"))
+    headers = ("rate.h",)
+    handlers = (
+        Read("count"),
+        Read("byte_count"),
+        Read("rate"),
+        Read("byte_rate"),
+        Read("bit_rate"),
+        Write("reset"),
+    )
 
 
 class SimpleQueue(Element):
