@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeos.click.place import check_template
+from edgeos.click.place import check_room, check_template
 from edgeos.endpoint import IP_HINT, PATH_HINT, is_path
 from edgeos.findings import BadValueError, shown
 from edgeos.kinds import (
@@ -46,6 +46,9 @@ from edgeos.settings import (
     LISTENER_KINDS,
     MILLISECOND_NS,
     SECOND_NS,
+    SLOT_GAP,
+    SLOT_SIZE_DEFAULT,
+    SLOTS_DEFAULT,
     ChainSettings,
     Grants,
     NodeSettings,
@@ -60,9 +63,7 @@ from edgeos.units import PERCENT_NS, format_size
 MIB = 1024 * KIB
 DAY_NS = 86_400 * SECOND_NS
 ANY = parse_match("any")
-SLOTS_DEFAULT, SLOT_SIZE_DEFAULT = 64, 2048  # as in edgeos.h
 RATE_MAX = 1_000_000_000  # a second
-SLOT_GAP = 64  # bytes between slots, see EDGEOS_SLOT_STRIDE in edgeos.h
 
 
 @dataclass(frozen=True)
@@ -390,6 +391,7 @@ TEMPLATE = Section(
         Agreement(("appliance", "source", "module", "click"), _template_origin),
         Agreement(("click", "define", "devices", "config"), check_template),
         Agreement(("memory", "slots", "slot_size", "stack"), _template_memory),
+        Agreement(("click", "define", "devices", "memory", "slots", "slot_size", "stack"), check_room),
         Agreement(("ready_low", "ready_high"), _template_ready),
     ),
 )

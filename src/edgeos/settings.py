@@ -15,6 +15,8 @@ from edgeos.match import Match
 KIB = 1024
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+SLOTS_DEFAULT, SLOT_SIZE_DEFAULT = 64, 2048  # as in edgeos.h
+SLOT_GAP = 64  # bytes between slots, see EDGEOS_SLOT_STRIDE in edgeos.h
 LISTENER_KINDS = ("tcp", "udp", "unix")
 
 

@@ -20,7 +20,8 @@ from edgeos.click.source import ClickError, Source
 from edgeos.errors import GuestError
 from edgeos.findings import BadValueError, listed, shown
 from edgeos.graph import FORWARD, REVERSE, ChainGraph, Destination, Stage
-from edgeos.settings import Grants, TemplateSettings
+from edgeos.settings import SLOT_GAP, SLOT_SIZE_DEFAULT, SLOTS_DEFAULT, Grants, TemplateSettings
+from edgeos.units import format_size
 
 if TYPE_CHECKING:
     from edgeos.click.router import Router
@@ -104,6 +105,24 @@ def check_template(template: TemplateSettings) -> Iterator[tuple[str, BadValueEr
         yield "click", ConfigurationError(template.click, error)
     except GuestError as error:
         yield "click", BadValueError(str(error), "a Click configuration")
+
+
+def check_room(template: TemplateSettings) -> Iterator[tuple[str, BadValueError]]:
+    """Whether slots, stack and the packets that a configuration may keep fit the memory; tables come on top."""
+    if template.click is None:
+        return
+    from edgeos.click.emit import pool_size  # noqa: PLC0415
+
+    try:
+        packets = pool_size(router_of(template))
+    except (ClickError, GuestError):
+        return  # said by check_template
+    slots = SLOTS_DEFAULT if template.slots is None else template.slots
+    slot_size = SLOT_SIZE_DEFAULT if template.slot_size is None else template.slot_size
+    needed = (slots + packets) * (slot_size + SLOT_GAP) + template.stack
+    if needed > template.memory:
+        found = f'"{format_size(template.memory)}" for {slots} slots and {packets} packets that elements may keep'
+        yield "memory", BadValueError(found, f"at least {format_size(-(-needed // 65536) * 65536)}")
 
 
 def unused_definitions(template: TemplateSettings) -> list[str]:
