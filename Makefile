@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 FUZZ_SECONDS ?= 20
+SOAK_SECONDS ?= 600
 JOBS ?= $(shell nproc)
 
 VENV := .venv
@@ -19,7 +20,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test pytest native check bench asan tsan fuzz clean
+.PHONY: help build demo test pytest native check bench asan tsan fuzz soak clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
@@ -57,6 +58,9 @@ tsan: build/tsan/.built ## the lock-free parts' tests under the thread sanitizer
 
 fuzz: build/fuzz/.built ## each fuzzer for FUZZ_SECONDS (20); needs clang
 	@scripts/run-fuzzers build/fuzz $(FUZZ_SECONDS)
+
+soak: $(VENV)/.installed $(VENV)/.net ## churn and faults for SOAK_SECONDS (600): nothing lost unseen, nothing held
+	@PYTHONPATH=tests $(BIN)/python -m soak $(SOAK_SECONDS)
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
