@@ -109,6 +109,9 @@ void bind_port(nb::module_& m) {
 
   nb::class_<Umem>(m, "Umem", "Packet memory that the AF_XDP ports of a node share.")
       .def(nb::init<const std::vector<std::pair<std::string, int>>&>(), "devices"_a)
+      .def_static("bytes_for",
+                  [](const std::vector<std::pair<std::string, int>>& devices) { return Umem::size_for(devices).bytes(); },
+                  "devices"_a)
       .def_prop_ro("frames", &Umem::frames)
       .def_prop_ro("free_frames", &Umem::free_frames)
       .def_prop_ro("frame_bytes", &Umem::frame_bytes);

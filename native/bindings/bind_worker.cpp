@@ -89,6 +89,7 @@ nb::dict stage_dict(const StageSnapshot& s) {
   d["handled"] = s.handled;
   d["bursts"] = s.bursts;
   d["ready"] = s.ready;
+  d["ready_wanted"] = s.ready_wanted;
   d["created"] = s.pool.created;
   d["recycled"] = s.pool.recycled;
   d["made_on_path"] = s.pool.made_on_path;
@@ -258,17 +259,17 @@ void bind_worker(nb::module_& m) {
       .def("add_template",
            [](Worker& self, const std::string& name, const nb::bytes& code, uint32_t slots, uint32_t slot_size,
               uint32_t slot_stride, uint32_t messages, uint32_t verdicts, uint32_t data, uint64_t memory, uint32_t stack,
-              const std::vector<CounterValue>& counters, uint64_t budget_ns, uint32_t ready_low, uint32_t ready_high,
+              const std::vector<CounterValue>& counters, uint64_t budget_ns, uint32_t ready_low, uint32_t ready_high, uint32_t ready_max,
               bool timer, bool clock, bool random, const std::vector<uint32_t>& connects) {
              Layout layout{slots, slot_size, slot_stride, messages, verdicts, data, memory, stack, {}};
              for (const auto& [counter, address] : counters) layout.counters.push_back({counter, address});
              auto tmpl = std::make_unique<FwpTemplate>(self.engine(), name, view(code), std::move(layout), budget_ns,
                                                        Grants{timer, clock, random, connects});
              const nb::gil_scoped_release released;
-             return self.add_template(std::move(tmpl), ready_low, ready_high);
+             return self.add_template(std::move(tmpl), ready_low, ready_high, ready_max);
            },
            "name"_a, "code"_a, nb::kw_only(), "slots"_a, "slot_size"_a, "slot_stride"_a, "messages"_a, "verdicts"_a,
-           "data"_a, "memory"_a, "stack"_a, "counters"_a, "budget_ns"_a, "ready_low"_a, "ready_high"_a, "timer"_a = false,
+           "data"_a, "memory"_a, "stack"_a, "counters"_a, "budget_ns"_a, "ready_low"_a, "ready_high"_a, "ready_max"_a = 0, "timer"_a = false,
            "clock"_a = false, "random"_a = false, "connects"_a = std::vector<uint32_t>{})
       .def("add_upstream",
            [](Worker& self, const std::string& kind, const std::string& address, uint16_t port) {

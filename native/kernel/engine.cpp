@@ -30,6 +30,7 @@ wasmtime_pooling_allocation_config_t* pooling(const EngineSettings& s) {
   wt.wasmtime_pooling_allocation_config_total_core_instances_set(pool, s.fwps);
   wt.wasmtime_pooling_allocation_config_total_memories_set(pool, s.fwps);
   wt.wasmtime_pooling_allocation_config_total_tables_set(pool, s.fwps);
+  wt.wasmtime_pooling_allocation_config_total_stacks_set(pool, 1);  // of calls on fibers, which there are none of
   wt.wasmtime_pooling_allocation_config_table_elements_set(pool, 1024);
   wt.wasmtime_pooling_allocation_config_max_memory_size_set(pool, s.memory_max);
   wt.wasmtime_pooling_allocation_config_max_core_instance_size_set(pool, 64 << 10);

@@ -126,6 +126,7 @@ inline constexpr uint8_t kValI64 = 1;
     (wasmtime_pooling_allocation_config_t*, uint32_t))                                                                  \
   X(void, wasmtime_pooling_allocation_config_total_memories_set, (wasmtime_pooling_allocation_config_t*, uint32_t))     \
   X(void, wasmtime_pooling_allocation_config_total_tables_set, (wasmtime_pooling_allocation_config_t*, uint32_t))       \
+  X(void, wasmtime_pooling_allocation_config_total_stacks_set, (wasmtime_pooling_allocation_config_t*, uint32_t))       \
   X(void, wasmtime_pooling_allocation_config_table_elements_set, (wasmtime_pooling_allocation_config_t*, size_t))       \
   X(void, wasmtime_pooling_allocation_config_max_memory_size_set, (wasmtime_pooling_allocation_config_t*, size_t))      \
   X(void, wasmtime_pooling_allocation_config_max_core_instance_size_set,                                                \

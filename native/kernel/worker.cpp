@@ -148,7 +148,10 @@ void Worker::flush_ports() {
 bool Worker::housekeep(bool busy, uint64_t now_ns) {
   bool more = false;
   for (auto& pool : pools_)
-    if (pool != nullptr) more |= pool->maintain(busy ? kMaintainBusy : kMaintainIdle);
+    if (pool != nullptr) {
+      if (pool->follows_at(now_ns)) pool->follow(now_ns, places_of(*pool));
+      more |= pool->maintain(busy ? kMaintainBusy : kMaintainIdle);
+    }
   dispatcher_->expire(now_ns, busy ? kMaintainBusy : kMaintainIdle);
   if (streams_ != nullptr) streams_->expire(now_ns, busy ? kMaintainBusy : kMaintainIdle);
   return more;
@@ -234,7 +237,9 @@ void Worker::wait_for_work() {
     queued |= port->queued() > 0 && port->wait_fd() >= 0;
   }
   const uint64_t streams_ns = streams_ != nullptr ? streams_->next_expiry_ns() : UINT64_MAX;
-  const uint64_t expiry_ns = std::min({dispatcher_->next_expiry_ns(), timers_.next_ns(), streams_ns});
+  uint64_t expiry_ns = std::min({dispatcher_->next_expiry_ns(), timers_.next_ns(), streams_ns});
+  for (const auto& pool : pools_)
+    if (pool != nullptr) expiry_ns = std::min(expiry_ns, pool->next_ns());
   int timeout_ms = -1;
   if (expiry_ns != UINT64_MAX)
     timeout_ms = expiry_ns <= now_ns ? 0 : static_cast<int>(std::min<uint64_t>((expiry_ns - now_ns) / 1'000'000 + 1, 60'000));
@@ -308,7 +313,7 @@ ChainSnapshot Worker::chain_snapshot(const Chain& chain, bool with_guest_counter
                   chain.activation_ns.max(), {}};
   for (size_t i = 0; i < chain.spec().stages.size(); i++) {
     const StageSpec& spec = chain.spec().stages[i];
-    StageSnapshot stage{spec.name, chain.stage_counters[i].handled, chain.stage_counters[i].bursts, spec.pool->ready(),
+    StageSnapshot stage{spec.name, chain.stage_counters[i].handled, chain.stage_counters[i].bursts, spec.pool->ready(), spec.pool->wanted(),
                         spec.pool->counters(), {}};
     const auto& layout = spec.pool->tmpl().layout().counters;
     for (size_t c = 0; with_guest_counters && c < layout.size(); c++)

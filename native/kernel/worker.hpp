@@ -38,6 +38,7 @@ struct StageSnapshot {
   uint64_t handled = 0;
   uint64_t bursts = 0;
   uint64_t ready = 0;
+  uint64_t ready_wanted = 0;
   PoolCounters pool;
   std::vector<std::pair<std::string, uint64_t>> counters;  // of the guest, summed over all its FWPs
 };
@@ -118,7 +119,7 @@ class Worker {
   void add_upstream(UpstreamSettings upstream);
 
   // At any time, from any thread. The number of a new template; numbers of what has gone are given again.
-  uint32_t add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high);
+  uint32_t add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high, uint32_t ready_max);
   // The numbers of the new chains. Throws std::runtime_error, and changes nothing, when the change does not fit.
   std::vector<uint32_t> apply(Change change);
   Pool* pool(uint32_t number) { return pools_.at(number).get(); }
@@ -157,6 +158,7 @@ class Worker {
   void sweep();
   void check(const Change& change) const;
   Tenant* tenant(const std::string& name);
+  uint64_t places_of(const Pool& pool) const;
   void charge_burst(Run& run, uint64_t elapsed_ns);
   bool run_ready();
   void flush_ports();

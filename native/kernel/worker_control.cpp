@@ -26,7 +26,8 @@ void Worker::prove(const FwpTemplate& tmpl) {
     throw std::runtime_error("template." + tmpl.name() + ": cannot make an instance: " + why);
 }
 
-uint32_t Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high) {
+uint32_t Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_low, uint32_t ready_high,
+                              uint32_t ready_max) {
   uint32_t number = 0;
   call([&] {
     sweep();
@@ -41,7 +42,7 @@ uint32_t Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_
     }
     const auto free = std::find(pools_.begin(), pools_.end(), nullptr);
     number = static_cast<uint32_t>(free - pools_.begin());
-    auto pool = std::make_unique<Pool>(std::move(tmpl), ready_low, ready_high);
+    auto pool = std::make_unique<Pool>(std::move(tmpl), ready_low, ready_high, ready_max);
     if (free == pools_.end()) {
       pools_.push_back(std::move(pool));
     } else {
@@ -69,6 +70,17 @@ void Worker::sweep() {
     };
     if (pool != nullptr && pool->retired() && std::none_of(chains_.begin(), chains_.end(), uses)) pool.reset();
   }
+}
+
+// FWPs of this pool that its chains may have, at the most.
+uint64_t Worker::places_of(const Pool& pool) const {
+  uint64_t places = 0;
+  for (const auto& chain : chains_) {
+    const auto& stages = chain->spec().stages;
+    const auto uses = std::count_if(stages.begin(), stages.end(), [&](const StageSpec& s) { return s.pool == &pool; });
+    if (uses > 0) places += chain->places() / stages.size() * static_cast<uint64_t>(uses);
+  }
+  return places;
 }
 
 Tenant* Worker::tenant(const std::string& name) {

@@ -28,13 +28,21 @@ uint32_t frame_bytes_for(const std::string& device, uint32_t mtu) {
 
 }  // namespace
 
-Umem::Umem(const std::vector<std::pair<std::string, int>>& devices) {
+Umem::Size Umem::size_for(const std::vector<std::pair<std::string, int>>& devices) {
+  Size size{0, 0};
   for (const auto& [device, queue] : devices) {
     const Interface interface = find_interface(device);
-    frame_bytes_ = std::max(frame_bytes_, frame_bytes_for(device, interface.mtu));
-    frames_ += kSendFrames + kReceiveFrames * (queue < 0 ? count_queues(device).receive : 1);
+    size.frame_bytes = std::max(size.frame_bytes, frame_bytes_for(device, interface.mtu));
+    size.frames += kSendFrames + kReceiveFrames * (queue < 0 ? count_queues(device).receive : 1);
   }
-  const size_t bytes = size_t{frames_} * frame_bytes_;
+  return size;
+}
+
+Umem::Umem(const std::vector<std::pair<std::string, int>>& devices) {
+  const Size size = size_for(devices);
+  frames_ = size.frames;
+  frame_bytes_ = size.frame_bytes;
+  const size_t bytes = size.bytes();
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) throw_errno("AF_XDP", "cannot allocate " + std::to_string(bytes >> 20) + " MiB", "use fewer queues");
   memory_ = static_cast<uint8_t*>(memory);

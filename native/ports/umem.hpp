@@ -19,6 +19,14 @@ class Umem {
   static constexpr uint32_t kSendFrames = 1024;     // of each port
   static constexpr uint32_t kHeadroom = 256;        // of each frame, which the kernel keeps when it receives
 
+  struct Size {
+    uint32_t frames;
+    uint32_t frame_bytes;
+    size_t bytes() const { return size_t{frames} * frame_bytes; }
+  };
+  // What the memory for these devices takes, which is locked.
+  static Size size_for(const std::vector<std::pair<std::string, int>>& devices);
+
   // For these devices, each with a queue or -1 for all its queues. Throws when one cannot be had, or its MTU is too large.
   explicit Umem(const std::vector<std::pair<std::string, int>>& devices);
   ~Umem();

@@ -47,6 +47,8 @@ def open_packet_group(device: str, *, sockets: int, by_destination: bool) -> lis
 def open_tap_queues(device: str, *, queues: int, by_destination: bool) -> list[int]: ...
 
 class Umem:
+    @staticmethod
+    def bytes_for(devices: Sequence[tuple[str, int]]) -> int: ...
     def __init__(self, devices: Sequence[tuple[str, int]]) -> None: ...
     @property
     def frames(self) -> int: ...
@@ -198,6 +200,7 @@ class Worker:
         budget_ns: int,
         ready_low: int,
         ready_high: int,
+        ready_max: int = 0,
         timer: bool = False,
         clock: bool = False,
         random: bool = False,

@@ -152,9 +152,7 @@ class Controller:
             ]
             + [rule.number for number, rule in self._rules.items() if number not in running],
             rule_orders=orders,
-            tenants=[
-                native_tenant(t, manifest.node.workers) for t in manifest.tenants if self._tenants.get(t.name) != t
-            ],
+            tenants=[native_tenant(t) for t in manifest.tenants if self._tenants.get(t.name) != t],
             removed_tenants=[name for name in self._tenants if all(t.name != name for t in manifest.tenants)],
         )
         given = dict(zip(new, numbers, strict=True))
@@ -285,6 +283,7 @@ class Controller:
                 budget_ns=template.budget_ns,
                 ready_low=template.ready_low,
                 ready_high=template.ready_high,
+                ready_max=template.ready_max,
                 timer=grant.timer,
                 clock=grant.clock,
                 random=grant.random,
@@ -312,21 +311,17 @@ class Controller:
             raise _no_room(error) from None
 
 
-def native_tenant(tenant: TenantSettings, workers: int) -> _native.TenantSpec:
-    """The quotas of one of so many workers: an equal part of the tenant's, and at least 1 of what is limited."""
-
-    def part(quota: int) -> int:
-        return -(-quota // workers)
-
+def native_tenant(tenant: TenantSettings) -> _native.TenantSpec:
+    """A tenant's quotas as the kernel takes them."""
     return _native.TenantSpec(
         tenant.name,
-        cpu_ns=part(tenant.cpu),
-        memory=part(tenant.memory),
-        fwps=part(tenant.max_fwps),
-        clients=part(tenant.max_clients),
-        copied_bytes=part(tenant.copy_rate),
-        messages=part(tenant.message_rate),
-        new_clients=part(tenant.new_clients),
+        cpu_ns=tenant.cpu,
+        memory=tenant.memory,
+        fwps=tenant.max_fwps,
+        clients=tenant.max_clients,
+        copied_bytes=tenant.copy_rate,
+        messages=tenant.message_rate,
+        new_clients=tenant.new_clients,
     )
 
 

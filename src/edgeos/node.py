@@ -9,7 +9,6 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
@@ -19,12 +18,19 @@ from edgeos import _native
 from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint
 from edgeos.controller import Controller, Rule
-from edgeos.descriptors import require_descriptors
 from edgeos.errors import EdgeosError, LimitError
 from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
 from edgeos.manifest import check_settings
 from edgeos.match import Match, parse_match
-from edgeos.port import Port, open_native_port, open_port_settings, packet_memory, port_kind, split_endpoint
+from edgeos.port import (
+    Port,
+    locked_bytes,
+    open_native_port,
+    open_port_settings,
+    packet_memory,
+    port_kind,
+    split_endpoint,
+)
 from edgeos.settings import (
     ChainSettings,
     Manifest,
@@ -36,13 +42,8 @@ from edgeos.settings import (
     UpstreamSettings,
 )
 from edgeos.statistics import ClientStatistics, NodeStatistics, client_statistics, node_statistics
+from edgeos.system_limits import fwps_of, is_compact, require_system
 from edgeos.template import Template
-
-GUARD_FWPS_MAX = 256
-"""With `memory = "auto"`, memories lie 4 GiB apart (quicker code) up to so many FWPs, and close together beyond."""
-
-MAPPINGS_PER_FWP = 4
-MAPPINGS_SPARE = 4096
 
 _WAIT = {"adaptive": 0, "spin": 1, "block": 2}
 
@@ -437,7 +438,7 @@ class Node:
         check_settings(manifest)
         if manifest.node.workers > 1:
             raise EdgeosError("a Node is one worker; `edgeos up` runs several")
-        require_descriptors(manifest)
+        require_system(manifest, locked_bytes=locked_bytes(manifest.ports))
         engine = engine_settings(manifest)
         worker = make_worker(engine, manifest.node)
         for upstream in manifest.upstreams:
@@ -473,29 +474,9 @@ def _without(records: tuple[_Record, ...], name: str) -> tuple[_Record, ...]:
 
 
 def engine_settings(manifest: Manifest) -> _native.EngineSettings:
-    """The pool that all chains at their limits need. Raises LimitError when the system allows fewer mappings."""
-    fwps = fwps_of(manifest)
-    _check_mappings(fwps)
+    """The pool that all chains at their limits need."""
     memory = max([65536, manifest.node.spare_memory, *(template.memory for template in manifest.templates)])
-    return make_engine_settings(fwps, memory, compact=is_compact(manifest))
-
-
-def fwps_of(manifest: Manifest) -> int:
-    """How many FWPs there may be: all chains at their limits, all pools full, and what is spare."""
-    chains = sum(chain.max_fwps for chain in manifest.chains)
-    return chains + sum(t.ready_high for t in manifest.templates) + 1 + manifest.node.spare_fwps
-
-
-def fwps_allowed() -> int:
-    """How many FWPs the system's limit of memory mappings allows."""
-    return (_mappings_allowed() - MAPPINGS_SPARE) // MAPPINGS_PER_FWP
-
-
-def is_compact(manifest: Manifest) -> bool:
-    """Whether memories lie close together."""
-    if manifest.node.memory == "auto":
-        return fwps_of(manifest) > GUARD_FWPS_MAX
-    return manifest.node.memory == "compact"
+    return make_engine_settings(fwps_of(manifest), memory, compact=is_compact(manifest))
 
 
 def make_engine_settings(fwps: int, memory_max: int, *, compact: bool) -> _native.EngineSettings:
@@ -503,21 +484,6 @@ def make_engine_settings(fwps: int, memory_max: int, *, compact: bool) -> _nativ
     return _native.EngineSettings(
         fwps=fwps, memory_max=memory_max, compact=compact, copy_on_write=not compact, keep_resident=24 * 1024
     )
-
-
-def _check_mappings(fwps: int) -> None:
-    limit = _mappings_allowed()
-    needed = fwps * MAPPINGS_PER_FWP + MAPPINGS_SPARE
-    if needed > limit:
-        raise LimitError(
-            f"{fwps} FWPs need up to {needed} memory mappings, this system allows {limit}; "
-            f"lower max_fwps, or as root: sysctl -w vm.max_map_count={needed}"
-        )
-
-
-def _mappings_allowed() -> int:
-    path = Path("/proc/sys/vm/max_map_count")
-    return int(path.read_text()) if path.exists() else 65530
 
 
 def make_worker(engine: _native.EngineSettings, settings: NodeSettings) -> _native.Worker:

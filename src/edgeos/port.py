@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from edgeos import _native
 from edgeos.endpoint import is_path, parse_ip_endpoint
@@ -43,6 +43,16 @@ def packet_memory(ports: Sequence[PortSettings]) -> _native.Umem | None:
         return _native.Umem(devices) if len(devices) > 1 else None
     except (RuntimeError, OSError):
         return None  # opening them one by one tells which is at fault
+
+
+def locked_bytes(ports: Sequence[PortSettings]) -> int:
+    """Packet memory that the AF_XDP ports lock; without those whose device cannot be asked, which opening will tell."""
+    total = 0
+    for port in ports:
+        if port.kind == "afxdp":
+            with suppress(RuntimeError, OSError):
+                total += _native.Umem.bytes_for([_queues_of(port)])
+    return total
 
 
 def open_native_port(port: PortSettings, memory: _native.Umem | None = None) -> Port:

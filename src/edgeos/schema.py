@@ -384,7 +384,8 @@ TEMPLATE = Section(
         Field("slots", Integer(8, 256, power_of_two=True), "messages that one FWP holds; 64, or what the source says"),
         Field("slot_size", size(64, 64 * KIB, 64), "bytes of the largest message; 2KiB, or what the source says"),
         Field("ready_low", Integer(0, 65536), "the pool is refilled below this many ready FWPs"),
-        Field("ready_high", Integer(1, 65536), "the pool keeps at most this many ready FWPs"),
+        Field("ready_high", Integer(1, 65536), "the pool then makes this many ready; more while many clients come"),
+        Field("ready_max", Integer(1, 65536), "the most that it keeps ready while many clients come"),
         Field("grant", Table(Grants, tuple(GRANT.keys)), "what its guests may do beyond their messages"),
     ),
     (

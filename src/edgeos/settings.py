@@ -113,7 +113,7 @@ class TemplateSettings:
     in the order of their numbers: what stands in front of the stage, then what its out ports lead to. `memory`,
     `stack` and `slot_size` are bytes. `slots` and `slot_size` are the source's own unless given, 64 and 2048 where it
     has none. `budget_ns` bounds one call into the guest. The pool keeps between `ready_low` and `ready_high` FWPs
-    ready.
+    ready, and up to `ready_max` while many clients come.
     """
 
     name: str
@@ -131,6 +131,7 @@ class TemplateSettings:
     slot_size: int | None = None
     ready_low: int = 8
     ready_high: int = 64
+    ready_max: int = 1024
     grant: Grants = field(default_factory=Grants)
 
 

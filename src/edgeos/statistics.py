@@ -13,12 +13,16 @@ from typing import Any, Protocol, TypeVar
 
 @dataclass(frozen=True, kw_only=True)
 class StageStatistics:
-    """One stage of a chain. `counters` are the guest's own, summed over all clients, those that left included."""
+    """One stage of a chain. `counters` are the guest's own, summed over all clients, those that left included.
+
+    `ready_wanted` is how many FWPs the pool wants ready now, by the clients that came of late.
+    """
 
     name: str
     handled: int
     bursts: int
     ready: int
+    ready_wanted: int
     created: int
     recycled: int
     made_on_path: int

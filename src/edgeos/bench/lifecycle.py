@@ -13,9 +13,10 @@ from edgeos.checkpoint import Checkpoint
 from edgeos.code_cache import CodeCache
 from edgeos.errors import EdgeosError
 from edgeos.guest import load_guest
-from edgeos.node import GUARD_FWPS_MAX, Node, make_engine_settings
+from edgeos.node import Node, make_engine_settings
 from edgeos.settings import ChainSettings, NodeSettings, TemplateSettings
 from edgeos.statistics import ChainStatistics
+from edgeos.system_limits import GUARD_FWPS_MAX
 from edgeos.testing import udp_packet
 
 BRIDGE = TemplateSettings(name="bridge", appliance="bridge")

@@ -63,7 +63,9 @@ def _node_memory(mode: Literal["guard", "compact"], ready: int, clients: int, in
         node.add_port(lan)
         node.add_port(wan)
         # The pool is filled once and not refilled: one FWP is always left.
-        node.add_template(TemplateSettings(name="bridge", appliance="bridge", ready_low=1, ready_high=ready))
+        node.add_template(
+            TemplateSettings(name="bridge", appliance="bridge", ready_low=1, ready_high=ready, ready_max=1)
+        )
         node.add_chain(
             ChainSettings(
                 name="edge", path=("lan", "bridge", "wan"), max_fwps=CLIENTS, idle_timeout_ns=_IDLE_TIMEOUT_NS

@@ -7,9 +7,10 @@ import pickle
 from dataclasses import fields, replace
 from pathlib import Path
 
-from edgeos.node import fwps_allowed, fwps_of, is_compact, kernels_part
+from edgeos.node import kernels_part
 from edgeos.settings import Manifest, PortSettings, TenantSettings
 from edgeos.sharing import number_of_workers, steered_by_destination
+from edgeos.system_limits import fwps_allowed, fwps_of, is_compact
 
 
 def keep_manifest(manifest: Manifest, folder: Path) -> Path:
@@ -52,7 +53,7 @@ def _share_of_tenant(tenant: TenantSettings, workers: int) -> TenantSettings:
 
 def _room_to_reload(manifest: Manifest) -> int:
     """FWPs for clients that stay in chains which a reload has replaced: all that may live, as far as is allowed."""
-    return max(0, min(sum(chain.max_fwps for chain in manifest.chains), fwps_allowed() - fwps_of(manifest)))
+    return max(0, min(sum(chain.max_fwps for chain in manifest.chains), fwps_allowed(manifest) - fwps_of(manifest)))
 
 
 def what_must_restart(before: Manifest, after: Manifest) -> str:
