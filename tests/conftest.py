@@ -6,6 +6,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on what else the machine does; a test that hangs meets its time limit.
+settings.register_profile("edgeos", deadline=None)
+settings.load_profile("edgeos")
 
 LIST = "alone_list"
 """Key under which a process of pytest-xdist is told where to write the names of its tests that run alone."""
