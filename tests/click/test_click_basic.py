@@ -79,8 +79,8 @@ def test_tee_copies_are_its_own() -> None:
 
 
 def test_queue_passes_a_burst_on_in_order() -> None:
-    for sink in ("Unqueue -> ToDevice(wan)", "ToDevice(wan)", "Unqueue(-1) -> ToDevice(wan)"):
-        with start(f"FromDevice(lan) -> Queue -> {sink};") as click:
+    for way in ("Queue -> Unqueue", "Queue -> Null", "SimpleQueue -> Unqueue(-1)"):
+        with start(f"FromDevice(lan) -> {way} -> ToDevice(wan);") as click:
             frames = [bytes([n]) * 60 for n in range(100)]
             assert click.push("lan", *frames) == [("wan", frame) for frame in frames]
             assert (click.dropped, click.consumed) == (0, 0)  # they left from where they lay

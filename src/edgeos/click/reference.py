@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable
 
 from rich.table import Table
@@ -71,3 +72,56 @@ def card(of: type[Element]) -> Text:
         lines.append(f"{head}{parameter.name}: {parameter.kind.allowed}{needed}{default}")
     lines.append(f"handlers  {handlers(of) or 'none'}")
     return Text("\n".join(lines))
+
+
+# ---- The page docs/click-elements.md ----
+
+_HEAD = """# Click elements
+
+All element classes that a [Click configuration](click.md) may name, with their arguments in Click's syntax. This page
+is made from the element table: `python -m edgeos.click.reference > docs/click-elements.md`; a test keeps it up to date.
+
+Arguments in brackets may be left out; those in capitals with a value behind them are given by that name, the others by
+their place or name. A port is push or pull as Click's manual has it; "push or pull" follows what it is connected to.
+Handlers are read (r) or written (w) by `edgeos read` and `edgeos write` as `element.handler`.
+
+An element that expects an IP packet takes the header that CheckIPHeader or MarkIPHeader has found, or the packet's
+first byte where none has; what holds no whole IPv4 header is dropped by elements that would change it. Time is that of
+the packets, so nothing needs the grant of a clock; elements with rates and timeouts that act by themselves need
+`timer`. What a configuration says is built in: handlers change rates, limits, switches and tables, not addresses.
+"""
+
+
+def page(classes: Iterable[type[Element]]) -> str:
+    """The reference as Markdown: a table of all classes, then a section for each family."""
+    families: dict[str, list[type[Element]]] = {}
+    for of in classes:
+        families.setdefault(of.__module__, []).append(of)
+    parts = [_HEAD]
+    for module in sorted(families):
+        title = " ".join((sys.modules[module].__doc__ or "").split()).rstrip(".")
+        parts.append(f"## {title}\n")
+        parts.append("| element | ports | packets | arguments | handlers |\n|---|---|---|---|---|")
+        parts += [_row(of) for of in families[module]]
+        parts.append("")
+        parts += [f"**{of.__name__}.** {_paragraph(of)}\n" for of in families[module]]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _row(of: type[Element]) -> str:
+    cells = (f"`{of.__name__}`", of.ports, processing(of), _code(usage(of)), handlers(of))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _paragraph(of: type[Element]) -> str:
+    return " ".join(description(of).split()).replace("<", "\\<")
+
+
+if __name__ == "__main__":
+    from edgeos.click.registry import element_classes
+
+    print(page(element_classes().values()), end="")
