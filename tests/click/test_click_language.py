@@ -155,7 +155,7 @@ def test_required_packages_are_known() -> None:
         ("f :: FromDevice(a); f -> Discard; f -> Discard;", "1:35", "has two connections"),
         (
             "a, b :: Queue; FromDevice(0) -> a -> u :: Unqueue -> Idle; FromDevice(1) -> b -> u;",
-            "1:78",
+            "1:77",
             "pull input 0 of 'u'",
         ),
         ("a :: Counter; a :: Counter;", "1:15", "'a' is declared already, in line 1"),
