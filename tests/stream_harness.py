@@ -25,18 +25,19 @@ class Service:
 
     def connect(self, source: str = "", receive_buffer: int = 0) -> socket.socket:
         """A connected socket; a small receive buffer makes a slow reader's peer notice soon."""
-        if self.listener.kind == "unix":
-            s = socket.socket(socket.AF_UNIX)
+        is_unix = self.listener.kind == "unix"
+        kind = socket.SOCK_DGRAM if self.listener.kind == "udp" else socket.SOCK_STREAM
+        s = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET, kind)
+        try:
             s.settimeout(TIMEOUT)
-            s.connect(self.listener.listen)
-            return s
-        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if self.listener.kind == "udp" else socket.SOCK_STREAM)
-        s.settimeout(TIMEOUT)
-        if receive_buffer:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        if source:
-            s.bind((source, 0))
-        s.connect(("127.0.0.1", self.listener.port_number))
+            if receive_buffer:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            if source:
+                s.bind((source, 0))
+            s.connect(self.listener.listen if is_unix else ("127.0.0.1", self.listener.port_number))
+        except OSError:
+            s.close()
+            raise
         return s
 
     def wait_until(self, holds: Callable[[NodeStatistics], bool]) -> NodeStatistics:
@@ -128,3 +129,20 @@ def exchange(s: socket.socket, data: bytes) -> bytes:
         return read_all(s)
     finally:
         sender.join()
+
+
+def is_cut_off(s: socket.socket) -> bool:
+    """True if the other end closes without a word."""
+    try:
+        return s.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+def is_sent_away(service: Service, source: str = "") -> bool:
+    """True if a new connection is cut off, maybe as soon as it is made."""
+    try:
+        with service.connect(source) as s:
+            return is_cut_off(s)
+    except ConnectionResetError:
+        return True

@@ -86,6 +86,7 @@ void bind_port(nb::module_& m) {
         return self.is_udp() ? "udp" : self.settings().kind == ListenerKind::tcp ? "tcp" : "unix";
       })
       .def_prop_ro("listen", &Listener::where)
+      .def_prop_ro("max_connections", [](const Listener& self) { return self.settings().max_connections; })
       .def_prop_ro("port_number", &Listener::port_number);
   m.def("open_listener",
         [](std::string name, const std::string& kind, std::string address, uint16_t port, int backlog, uint32_t max_connections,

@@ -103,6 +103,7 @@ using ClientList = List<Connection, &Connection::client_link>;
 struct Deadlines {
   DeadlineList list;
   uint64_t timeout_ns = 0;  // 0: never
+  bool ordered = false;     // kept in order even so: the longest silent may have to give way
   Ending ending = Ending::idle_timeout;
 };
 

@@ -17,14 +17,17 @@ constexpr int kEvents = 256;          // taken from the epoll set at once
 constexpr uint32_t kServedMax = 512;  // connections served between two looks at the rest of the node
 constexpr uint32_t kReadsMax = 4;     // reads of one connection before the next one's turn
 constexpr uint32_t kSlotsAtOnce = 8;  // that one read fills, once a first one has filled a slot
+constexpr uint64_t kHeaderNs = 10'000'000'000;  // for a PROXY header, where no open_timeout says otherwise
 constexpr uint32_t kDiscardMax = 1 << 20;  // bytes thrown away at once of a connection that is closed
 
 }  // namespace
 
 Service::Service(Listener& l, uint16_t number) : listener(l), port(number) {
   opening.timeout_ns = l.settings().open_timeout_ns;
+  greeting.timeout_ns = opening.timeout_ns > 0 ? opening.timeout_ns : kHeaderNs;
   opening.ending = Ending::open_timeout;
   quiet.timeout_ns = l.settings().idle_timeout_ns;
+  quiet.ordered = l.is_udp();
 }
 
 Streams::Streams(const std::vector<Port*>& ports, std::vector<UpstreamSettings> upstreams, Dispatcher& dispatcher,
@@ -88,14 +91,17 @@ void Streams::handle_event(uint64_t tag, uint32_t events) {
     return accept_from(*service);
   }
   Connection& c = *connection_of(tag);
-  if (c.state == ConnectionState::connecting) {
+  const bool closing = (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0;
+  if (c.state == ConnectionState::connecting) {  // one that is not under way yet reports a hang-up too
     if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) finish_connect(c);
+    c.peer_closing = c.state == ConnectionState::open && closing;
     return;
   }
+  c.peer_closing |= closing;
+  if (c.state == ConnectionState::header) return read_header(c);
   if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0 && c.out.size() > 0) flush(c);
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) == 0) return;
   c.readable = true;
-  if ((events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0) c.peer_closing = true;
   if (c.place == Connection::Place::none) schedule(c);
 }
 
@@ -136,7 +142,7 @@ bool Streams::tell_news(Connection& c) {
     if (!tell(c, MessageKind::open, &ends, sizeof ends, c.stage)) return false;
     c.announced.store(true, std::memory_order_relaxed);
   }
-  if (!gone && c.waiting_stages != 0 && !c.over) {
+  if (c.announced.load(std::memory_order_relaxed) && !gone && c.waiting_stages != 0 && !c.over) {
     uint16_t left = c.waiting_stages;
     for (uint8_t stage = 0; stage < kStagesMax; stage++) {
       if ((left >> stage & 1) == 0) continue;
@@ -276,9 +282,9 @@ void Streams::bind_instance(Connection& c, ChainInstance& instance, uint32_t flo
   c.instance = &instance;
   c.flow = flow;
   s.connections.push_back(c);
-  s.upstreams += c.upstream != 0;
-  s.leaving = false;
-  if (s.count++ == 0) instance.chain->set_connected(instance, true, now_ns_);
+  c.upstream != 0 ? s.upstreams++ : s.clients++;
+  if (c.upstream == 0) s.leaving = false;
+  if (c.upstream == 0 && s.clients == 1) instance.chain->set_connected(instance, true, now_ns_);
   while (!index_.insert(instance.number, c.flow, c)) c.flow = instance.next_flow();
 }
 
@@ -290,9 +296,9 @@ void Streams::detach(Connection& c) {
   index_.erase(instance->number, c.flow);
   InstanceStreams& s = instance->streams;
   s.connections.remove(c);
-  s.upstreams -= c.upstream != 0;
+  c.upstream != 0 ? s.upstreams-- : s.clients--;
   c.instance = nullptr;
-  if (--s.count > 0) return;
+  if (c.upstream != 0 || s.clients > 0) return;
   instance->chain->set_connected(*instance, false, now_ns_);
   if (instance->isolation == Isolation::flow && !s.leaving) {
     s.leaving = true;
@@ -303,6 +309,8 @@ void Streams::detach(Connection& c) {
 // Ends the connection: the socket goes now, the record when its instance has been told.
 void Streams::lose(Connection& c, Ending ending, bool reset) {
   if (c.state == ConnectionState::gone || c.state == ConnectionState::free) return;
+  if (c.state == ConnectionState::header)
+    return turn_away(c, ending == Ending::evicted ? Refusal::stopping : Refusal::header_timeout);
   if (c.service != nullptr) {
     Service& service = *c.service;
     Listener& listener = service.listener;
@@ -381,7 +389,7 @@ void Streams::wake_held_back(ChainInstance& instance) {
 
 void Streams::set_deadline(Connection& c, Deadlines* deadlines) {
   if (c.deadlines != nullptr) c.deadlines->list.remove(c);
-  c.deadlines = deadlines != nullptr && deadlines->timeout_ns > 0 ? deadlines : nullptr;
+  c.deadlines = deadlines != nullptr && (deadlines->timeout_ns > 0 || deadlines->ordered) ? deadlines : nullptr;
   if (c.deadlines == nullptr) return;
   c.since_ns = now_ns_;
   c.deadlines->list.push_back(c);
@@ -397,7 +405,7 @@ void Streams::touch(Connection& c) {
 }
 
 void Streams::expire_list(Deadlines& deadlines, uint32_t& most) {
-  for (; most > 0 && !deadlines.list.empty(); most--) {
+  for (; most > 0 && deadlines.timeout_ns > 0 && !deadlines.list.empty(); most--) {
     Connection& c = *deadlines.list.front();
     if (c.since_ns + deadlines.timeout_ns > now_ns_) break;
     const bool parked = c.place == Connection::Place::parked || c.place == Connection::Place::held_back;
@@ -413,6 +421,7 @@ void Streams::expire(uint64_t now_ns, uint32_t most) {
   now_ns_ = now_ns;
   for (Deadlines* d : {&connecting_, &lingering_}) expire_list(*d, most);
   for (const auto& service : services_) {
+    expire_list(service->greeting, most);
     expire_list(service->opening, most);
     expire_list(service->quiet, most);
     if (service->paused_until_ns != 0 && service->paused_until_ns <= now_ns) {
@@ -433,11 +442,12 @@ void Streams::expire(uint64_t now_ns, uint32_t most) {
 uint64_t Streams::next_expiry_ns() const {
   uint64_t next = work_.empty() ? waiting_until_ns_ : now_ns_;
   const auto look = [&](const Deadlines& d) {
-    if (!d.list.empty()) next = std::min(next, d.list.front()->since_ns + d.timeout_ns);
+    if (d.timeout_ns > 0 && !d.list.empty()) next = std::min(next, d.list.front()->since_ns + d.timeout_ns);
   };
   look(connecting_);
   look(lingering_);
   for (const auto& service : services_) {
+    look(service->greeting);
     look(service->opening);
     look(service->quiet);
     if (service->paused_until_ns != 0) next = std::min(next, service->paused_until_ns);
@@ -460,7 +470,12 @@ void Streams::killed(ChainInstance& instance, uint8_t stage) {
 void Streams::leave(ChainInstance& instance) {
   InstanceStreams& s = instance.streams;
   while (Connection* c = s.connections.front()) {
-    lose(*c, Ending::evicted, true);
+    if (c->upstream != 0 && c->state == ConnectionState::open) {
+      close_for_guest(*c);  // what it was sent still reaches it
+      if (c->instance == nullptr) continue;
+    } else {
+      lose(*c, Ending::evicted, true);
+    }
     detach(*c);
     schedule(*c);
   }

@@ -43,12 +43,14 @@ struct Service {
   explicit Service(Listener& l, uint16_t number);
   Listener& listener;
   uint16_t port;
+  Deadlines greeting;  // of those whose PROXY header is awaited
   Deadlines opening;
   Deadlines quiet;
   std::unordered_map<Address, Client, EndpointHash> clients;
   std::unordered_map<std::pair<Endpoint, Endpoint>, Connection*, EndpointHash> flows;  // of datagrams, by peer and local end
   uint64_t paused_until_ns = 0;  // no descriptors: accepts nobody until then
   bool stopped = false;          // accepts nobody any more
+  uint32_t awaited = 0;          // connections whose PROXY header is awaited; not accepted yet
 };
 
 // What became of a message that reached its connection.
@@ -101,6 +103,9 @@ class Streams {
   void refuse_without_descriptors(Service& service);
   void refuse(Service& service, Refusal reason, int fd);
   void start(Service& service, int fd, const Endpoint& peer);
+  void let_in(Connection& c);
+  void read_header(Connection& c);
+  void turn_away(Connection& c, Refusal reason);
   bool join_client(Connection& c, Refusal& why);
   bool attach(Connection& c, Refusal& why);
   void leave_client(Connection& c);

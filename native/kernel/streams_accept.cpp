@@ -7,8 +7,10 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
+#include "../ports/proxy_protocol.hpp"
 #include "stream_parts.hpp"
 
 namespace edgeos {
@@ -110,7 +112,7 @@ void Streams::accept_from(Service& service) {
       if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
       return;
     }
-    if (service.listener.connections.connections >= service.listener.settings().max_connections) {
+    if (service.listener.connections.connections + service.awaited >= service.listener.settings().max_connections) {
       refuse(service, Refusal::max_connections, fd);
     } else if (!service.listener.within_rate(now_ns_)) {
       refuse(service, Refusal::accept_rate, fd);
@@ -141,19 +143,50 @@ void Streams::start(Service& service, int fd, const Endpoint& peer) {
   c.peer = peer;
   c.local = local_end(fd);
   c.state = ConnectionState::header;
-  Refusal why = Refusal::no_descriptors;
-  const bool header = service.listener.settings().proxy_protocol;
-  if (!watch(fd, connection_tag(&c), kWatched, EPOLL_CTL_ADD) || (!header && !attach(c, why))) {
-    refuse(service, why, fd);
-    c.fd = -1;
-    c.state = ConnectionState::free;
-    free_.push_back(&c);
-    return;
-  }
+  service.awaited++;
+  if (!watch(fd, connection_tag(&c), kWatched, EPOLL_CTL_ADD)) return turn_away(c, Refusal::no_descriptors);
+  if (!service.listener.settings().proxy_protocol) return let_in(c);
+  set_deadline(c, &service.greeting);  // an event comes when there is something to read
+}
+
+// It is known who the client is.
+void Streams::let_in(Connection& c) {
+  Service& service = *c.service;
+  Refusal why = Refusal::no_rule;
+  if (!attach(c, why)) return turn_away(c, why);
+  service.awaited--;
   service.listener.connections.accepted++;
   service.listener.connections.connections++;
   set_deadline(c, service.opening.timeout_ns > 0 ? &service.opening : &service.quiet);
-  if (!header) schedule(c);
+  schedule(c);
+}
+
+// The header is looked at where it lies, and taken out when it is whole: what follows belongs to the connection.
+void Streams::read_header(Connection& c) {
+  uint8_t bytes[kProxyHeaderMax];
+  const ssize_t got = recv(c.fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
+  if (got <= 0) return turn_away(c, Refusal::bad_header);
+  const ProxyHeader header = parse_proxy_header({bytes, static_cast<size_t>(got)});
+  if (header.status == ProxyHeader::Status::need_more && !c.peer_closing) return;
+  if (header.status != ProxyHeader::Status::complete || recv(c.fd, bytes, header.len, MSG_DONTWAIT) != header.len)
+    return turn_away(c, Refusal::bad_header);
+  if (header.ip_version != 0) {
+    c.peer = {std::bit_cast<Address>(header.source), header.source_port, header.ip_version};
+    c.local = {std::bit_cast<Address>(header.destination), header.destination_port, header.ip_version};
+  }
+  c.readable = true;  // there may be more than the header already
+  let_in(c);
+}
+
+// Nobody has heard of it yet.
+void Streams::turn_away(Connection& c, Refusal reason) {
+  set_deadline(c, nullptr);
+  c.service->awaited--;
+  refuse(*c.service, reason, c.fd);
+  c.fd = -1;
+  c.state = ConnectionState::free;
+  free_.push_back(&c);
 }
 
 // The client's place and the chain instance: what a connection must have to be open.
@@ -340,6 +373,7 @@ void Streams::finish_connect(Connection& c) {
   c.state = ConnectionState::open;
   c.readable = true;
   set_deadline(c, nullptr);
+  if (c.finishing) shut_writing(c);
   schedule(c);
 }
 

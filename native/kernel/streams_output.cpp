@@ -19,6 +19,12 @@ size_t total(const iovec* pieces, uint32_t count) {
   return bytes;
 }
 
+// True if the guest has asked in this burst for the connection of this number.
+bool asked_for(const Run& run, uint32_t flow) {
+  const auto is_it = [&](const Emission& e) { return e.kind == MessageKind::open && e.flow == flow; };
+  return std::any_of(run.emissions.begin(), run.emissions.end(), is_it);
+}
+
 bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 
 }  // namespace
@@ -156,9 +162,10 @@ void Streams::flush(Connection& c) {
 }
 
 void Streams::finish(Connection& c) {
-  if (c.is_udp || c.finishing || c.state != ConnectionState::open) return;
+  if (c.is_udp || c.finishing) return;
+  if (c.state != ConnectionState::open && c.state != ConnectionState::connecting) return;
   c.finishing = true;
-  if (c.out.size() == 0) shut_writing(c);
+  if (c.state == ConnectionState::open && c.out.size() == 0) shut_writing(c);
 }
 
 // Everything is out: the end of the stream follows, where the guest has asked for it.
@@ -173,7 +180,7 @@ void Streams::shut_writing(Connection& c) {
 void Streams::close_for_guest(Connection& c) {
   c.silent = true;
   const bool nothing_left = c.out.size() == 0 && (c.half_closed || c.finished);
-  if (c.is_udp || c.upstream != 0 || c.state != ConnectionState::open || nothing_left) return lose(c, Ending::guest);
+  if (c.is_udp || c.state != ConnectionState::open || nothing_left) return lose(c, Ending::guest);
   detach(c);
   c.state = ConnectionState::lingering;
   c.finishing = true;
@@ -252,7 +259,7 @@ int32_t Streams::call_stream(Run& run, uint32_t index, uint64_t flow, int32_t to
   const auto number = static_cast<uint32_t>(flow);
 
   Destination destination;
-  bool datagram = false, full = false, refused = false;
+  bool datagram = false, full = false, refused = false, connecting = false;
   const auto cut_short = [&] {
     index_.find_for_guest(instance.number, number, [&](Connection& c) {
       if ((c.cut_short.fetch_or(own_bit, std::memory_order_relaxed) & own_bit) == 0) run.cut_short.push_back(number);
@@ -262,11 +269,15 @@ int32_t Streams::call_stream(Run& run, uint32_t index, uint64_t flow, int32_t to
     destination = instance.chain->spec().stages[fwp.stage].routes[c.direction][verdict];
     if (c.upstream != 0 && c.stage != fwp.stage) destination = Destination{};
     datagram = c.is_udp;
-    full = c.full.load(std::memory_order_relaxed);
+    connecting = c.upstream != 0 && !c.announced.load(std::memory_order_relaxed);
+    full = connecting || c.full.load(std::memory_order_relaxed);
     refused = destination.kind == Destination::Kind::none || (c.closed_by & own_bit) != 0 ||
-              (c.upstream != 0 && bytes && !c.announced.load(std::memory_order_relaxed)) ||
               ((c.finished_by & own_bit) != 0 && what != MessageKind::closed && to == kVerdictBack);
   });
+  if (!found && bytes && asked_for(run, number)) {  // in this very burst; it takes bytes when it is open
+    if (std::find(run.cut_short.begin(), run.cut_short.end(), number) == run.cut_short.end()) run.cut_short.push_back(number);
+    return 0;
+  }
   if (!found || refused) return kRefused;
 
   const bool to_stage = destination.kind == Destination::Kind::stage;

@@ -32,7 +32,7 @@ def port_kind(port: Port) -> str:
 def open_port_settings(port: Port) -> PortSettings:
     """What is known of a port that a program has opened."""
     if isinstance(port, _native.Listener):
-        return PortSettings(name=port.name, kind=port.kind, listen=port.listen)
+        return PortSettings(name=port.name, kind=port.kind, listen=port.listen, max_connections=port.max_connections)
     return PortSettings(name=port.name, kind="memory")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,47 @@ def test_echo() -> None:
             u.sendto(b"hello", ("127.0.0.1", port))
             assert u.recv(100) == b"hello"
         assert node.statistics().chain("echo").activations == 2
+
+
+def test_relay_spreads_connections_and_passes_over_who_is_away() -> None:
+    def serve(listening: socket.socket, name: bytes) -> None:
+        with suppress(OSError):
+            while True:
+                s, _ = listening.accept()
+                with closing(s):
+                    s.sendall(name + b": " + read_all(s))
+
+    with closing(socket.socket()) as first, closing(socket.socket()) as second:
+        threads = []
+        for listening, name in ((first, b"first"), (second, b"second")):
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            threads.append(threading.Thread(target=serve, args=(listening, name)))
+            threads[-1].start()
+        manifest = load_manifest(EXAMPLES / "relay.toml")
+        upstreams = tuple(
+            replace(upstream, address=f"127.0.0.1:{listening.getsockname()[1]}")
+            for upstream, listening in zip(manifest.upstreams, (first, second), strict=True)
+        )
+
+        def ask(port: int) -> bytes:
+            with connect(port) as s:
+                s.sendall(b"hello")
+                s.shutdown(socket.SHUT_WR)
+                return read_all(s)
+
+        try:
+            with running(replace(manifest, upstreams=upstreams)) as (_, port):
+                assert {ask(port) for _ in range(40)} == {b"first: hello", b"second: hello"}
+                first.shutdown(socket.SHUT_RDWR)
+                first.close()
+                assert {ask(port) for _ in range(10)} == {b"second: hello"}
+        finally:
+            for listening in (first, second):
+                with suppress(OSError):
+                    listening.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(TIMEOUT)
 
 
 def test_greeting_remembers_its_client_and_closes() -> None:
