@@ -286,7 +286,7 @@ void bind_worker(nb::module_& m) {
            [](Worker& self, uint64_t timeout_ns) { return self.wait_finished(timeout_ns); }, "timeout_ns"_a,
            WithoutGil())
       .def_prop_ro("failure", [](Worker& self) { return self.failure(); })
-      .def("set_fake_time", [](Worker& self, uint64_t ns) { self.clock().set_fake_ns(ns); }, "ns"_a)
+      .def("set_fake_time", [](Worker& self, uint64_t ns) { self.set_fake_time(ns); }, "ns"_a)
       .def("snapshot",
            [](Worker& self, bool with_guest_counters) {
              Snapshot s;

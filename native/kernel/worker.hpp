@@ -150,6 +150,11 @@ class Worker {
 
   Engine& engine() { return engine_; }
   Clock& clock() { return clock_; }
+  // A node that sleeps notices.
+  void set_fake_time(uint64_t ns) {
+    clock_.set_fake_ns(ns);
+    wake();
+  }
 
  private:
   void prepare();
