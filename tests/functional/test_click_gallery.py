@@ -198,3 +198,41 @@ def test_balancer() -> None:
         (back,) = rig.pass_through("wan", to(FAR_MAC, answer))
         assert ends(back) == ("10.1.0.100", 80, "10.1.0.2", 2)
         assert rig.pass_through("lan", to(MAC, tcp_packet("10.1.0.2", "10.1.0.101"))) == []
+
+
+def test_limiter() -> None:
+    with gallery("limiter") as rig:
+        clock = testing.FakeClock(rig.node)
+        size = 1250
+        packets = [udp_packet("10.0.0.2", "192.0.2.1", bytes([n]) + bytes(size - 43), sport=n) for n in range(1, 201)]
+        start_ns = 1_700_000_000_000_000_000
+        for number, packet in enumerate(packets, 1):
+            rig.ports["lan"].inject(packet, start_ns)
+            if number % 20 == 0:
+                rig.settle()
+        first = rig.take("wan")
+        assert 0 < len(first) <= 4, "the bucket holds 20 ms of 125,000 bytes a second"
+        drops = value(rig, "limiter", "up_queue.drops")
+        assert drops > 0
+        assert value(rig, "limiter", "up_queue.length") == len(packets) - len(first) - drops == 100
+        later = udp_packet("10.0.0.2", "192.0.2.1")
+        rig.ports["lan"].inject(later, start_ns + 500_000_000)  # half a second later there is room for 50 more
+        clock.advance(0.5)
+        rig.settle()
+        sent = rig.take("wan")
+        assert 1 <= len(sent) <= 54
+        assert sent == packets[len(first) : len(first) + len(sent)], "in their order"
+        other = udp_packet("10.0.0.3", "192.0.2.1")
+        assert other in rig.pass_through("lan", other), "another client's bucket is full"
+
+
+def test_ids() -> None:
+    with gallery("ids") as rig:
+        good = tcp_packet("10.0.0.2", "192.0.2.1", b"GET / HTTP/1.1\r\n\r\n")
+        alerted = tcp_packet("10.0.0.2", "192.0.2.1", b"GET /../../ETC/passwd HTTP/1.1\r\n\r\n")
+        stopped = udp_packet("10.0.0.2", "192.0.2.1", b"x" + b"\x90" * 10)
+        assert rig.pass_through("lan", good, alerted, stopped) == [good, alerted]
+        assert rig.pass_through("wan", reply_to(stopped)) == []
+        (answer,) = rig.node.read_handler("edge", "ids", "10.0.0.2", "out.matches")
+        assert set(answer.text.splitlines()) == {"1\tpath traversal", "1\tpassword file", "1\tno-operation sled"}
+        assert (value(rig, "ids", "stopped.count"), value(rig, "ids", "in.drops")) == (2, 1)

