@@ -95,7 +95,10 @@ class Service:
 
     def running(self, *options: str) -> Self:
         """Starts it and waits until it runs."""
-        self.start(*options)
+        return self.start(*options).wait_until_running()
+
+    def wait_until_running(self) -> Self:
+        """After `start`."""
         assert eventually(lambda: self.state == "running" or self.process.poll() is not None), self.log
         assert self.process.poll() is None, self.log
         return self

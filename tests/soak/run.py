@@ -14,6 +14,7 @@ from edgeos import ChainSettings, Node, NodeSettings, NodeStatistics, PortSettin
 from edgeos.bench.resident import resident
 from soak.faults import FAULTS, calm
 from soak.network import LINES, Network, network
+from soak.supervised import WORKERS_PORT, Supervised, supervised
 from soak.traffic import Tally, Traffic
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests"
@@ -32,7 +33,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What the process holds when all is quiet."""
+    """What this process, with the node in it, and the supervisor of workers hold when all is quiet."""
 
     resident: int
     files: int
@@ -41,10 +42,11 @@ class Held:
 class Soak:
     """One run. `problems` are what did not hold."""
 
-    def __init__(self, around: Network, node: Node, seconds: float) -> None:
+    def __init__(self, around: Network, node: Node, workers: Supervised, seconds: float) -> None:
         self.problems: list[str] = []
         self._network = around
         self._node = node
+        self._workers = workers
         self._begin = time.monotonic()
         self._end = self._begin + seconds
         self._runs = 0
@@ -54,15 +56,16 @@ class Soak:
         self._calm()
         first: Held | None = None
         cycles = 0
-        while cycles < 2 or time.monotonic() + len(FAULTS) * FAULT_SECONDS < self._end:
-            for fault in FAULTS:
+        faults = (*FAULTS, self._workers.workers_killed)
+        while cycles < 2 or time.monotonic() + len(faults) * FAULT_SECONDS < self._end:
+            for fault in faults:
                 self._stretch(fault)
             cycles += 1
             held = self._held()
             first = first or held
         self._calm()
-        last = self._held()
         assert first is not None
+        last = self._settled(first)
         grown, files = last.resident - first.resident, last.files - first.files
         print(
             f"{cycles} cycles; from the first to the last memory grew by {grown / MIB:.1f} MiB, open files by {files}"
@@ -71,6 +74,13 @@ class Soak:
             self.problems.append(f"memory grew by {grown / MIB:.1f} MiB")
         if files > FILES_GROWTH_MAX:
             self.problems.append(f"{files} more files are open")
+
+    def _settled(self, first: Held) -> Held:
+        """What is held in the end; files of a process that is just being prepared get the time to close."""
+        end = time.monotonic() + REST_SECONDS
+        while (held := self._held()).files > first.files + FILES_GROWTH_MAX and time.monotonic() < end:
+            time.sleep(0.2)
+        return held
 
     def _calm(self) -> None:
         if not any(self._stretch(calm).flawless for _ in range(CALM_ATTEMPTS)):
@@ -81,21 +91,21 @@ class Soak:
         self._runs += 1
         name = fault.__name__.replace("_", " ")
         kills = self._kills()
-        with Traffic(self._network, PORT, self._runs) as tally:
+        with Traffic(self._network, (PORT, WORKERS_PORT), self._runs) as tally:
             fault(self._network, PORT, FAULT_SECONDS)
         statistics = self._rest(name)
         held = self._held()
         failures = f", failed {tally.failures}" if tally.failures else ""
         print(
             f"{time.monotonic() - self._begin:5.0f} s  {name}: {tally.arrived:,} of {tally.sent:,} packets, "
-            f"{tally.exchanges:,} exchanges{failures}, {self._kills() - kills} FWPs killed, "
+            f"{sum(tally.exchanges.values()):,} exchanges{failures}, {self._kills() - kills} FWPs killed, "
             f"{sum(chain.activations for chain in statistics.chains):,} activations so far, "
             f"{held.resident / MIB:.1f} MiB, {held.files} files",
             flush=True,
         )
         if "wrong bytes" in tally.failures or "traffic did not end" in tally.failures:
             self.problems.append(f"{name}: {tally.failures}")
-        if tally.exchanges == 0 or tally.arrived == 0:
+        if not all(tally.exchanges.values()) or tally.arrived == 0:
             self.problems.append(f"{name}: nobody was served")
         if "trapping" in name and self._kills() == kills:
             self.problems.append(f"{name}: no FWP was killed")
@@ -118,6 +128,7 @@ class Soak:
                 )
                 break
         self.check(statistics, name)
+        self.problems += [f"{name}: {problem}" for problem in self._workers.problems()]
         return statistics
 
     def check(self, statistics: NodeStatistics, name: str) -> None:
@@ -129,9 +140,9 @@ class Soak:
     def _kills(self) -> int:
         return sum(sum(chain.kills.values()) for chain in self._node.statistics(guest_counters=False).chains)
 
-    @staticmethod
-    def _held() -> Held:
-        return Held(resident=resident("self").rss, files=len(os.listdir("/proc/self/fd")))
+    def _held(self) -> Held:
+        memory, files = self._workers.held()
+        return Held(resident=resident("self").rss + memory, files=len(os.listdir("/proc/self/fd")) + files)
 
 
 @contextmanager
@@ -163,11 +174,13 @@ def running_node(around: Network) -> Iterator[Node]:
 def soak(seconds: float) -> int:
     """The whole run; the exit status."""
     print(f"soak for {seconds:g} s, edgeos {edgeos.__version__}", flush=True)
-    with network() as around, running_node(around) as node:
-        run = Soak(around, node, seconds)
+    with network() as around, running_node(around) as node, supervised(around) as workers:
+        run = Soak(around, node, workers, seconds)
         run.run()
         statistics = node.stop()
         run.check(statistics, "in the end")
+        if balance := workers.end():
+            run.problems.append(f"in the end: {balance} messages of worker processes are not accounted for")
     modes = {port.name: port.mode for port in statistics.ports if port.mode}
     print(f"received {statistics.received:,}, balance {statistics.balance}, ports {modes}")
     for problem in run.problems:

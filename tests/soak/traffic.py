@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgeos.netns import Namespace
@@ -19,7 +20,6 @@ RATE = 2000
 
 BURST_SECONDS = 0.005
 SILENCE_SECONDS = 0.5
-TALKERS = 6
 EXCHANGE_BYTES_MAX = 20_000
 EXCHANGE_SECONDS = 10.0
 PAUSE_SECONDS = 0.02
@@ -30,18 +30,18 @@ _PAYLOAD_AT = 42
 
 @dataclass
 class Tally:
-    """What one stretch of traffic came to. Failures are counted by their reason."""
+    """What one stretch of traffic came to. Exchanges are by the service's port, failures by their reason."""
 
     sent: int = 0
     arrived: int = 0
-    exchanges: int = 0
+    exchanges: dict[int, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def flawless(self) -> bool:
         """Whether everything arrived and every exchange was right, and there was some of both."""
-        return 0 < self.sent == self.arrived and self.exchanges > 0 and not self.failures
+        return 0 < self.sent == self.arrived and all(self.exchanges.values()) and not self.failures
 
     def fail(self, reason: str) -> None:
         with self.lock:
@@ -51,15 +51,15 @@ class Tally:
 class Traffic:
     """Starts with the context and has ended, and been counted, when it is left."""
 
-    def __init__(self, network: Network, port: int, run: int) -> None:
-        self.tally = Tally()
+    def __init__(self, network: Network, ports: Sequence[int], run: int) -> None:
+        self.tally = Tally(exchanges=dict.fromkeys(ports, 0))
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._line, args=(network, end, run), daemon=True) for end, _, _ in LINES
         ]
         self._threads += [
-            threading.Thread(target=self._talk, args=(network.public, port, number), daemon=True)
-            for number in range(TALKERS)
+            threading.Thread(target=self._talk, args=(network.public, ports[number % len(ports)], source), daemon=True)
+            for number, source in enumerate(CLIENT_ADDRESSES)
         ]
 
     def __enter__(self) -> Tally:
@@ -117,8 +117,7 @@ class Traffic:
                 with self.tally.lock:
                     self.tally.arrived += 1
 
-    def _talk(self, public: Namespace, port: int, number: int) -> None:
-        source = CLIENT_ADDRESSES[number % len(CLIENT_ADDRESSES)]
+    def _talk(self, public: Namespace, port: int, source: str) -> None:
         while not self._stopping.is_set():
             data = random.randbytes(random.randint(1, EXCHANGE_BYTES_MAX))
             try:
@@ -129,7 +128,7 @@ class Traffic:
                 if answer != data:
                     self.tally.fail("wrong bytes")
                 with self.tally.lock:
-                    self.tally.exchanges += 1
+                    self.tally.exchanges[port] += 1
             time.sleep(PAUSE_SECONDS)
 
 

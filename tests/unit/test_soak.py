@@ -15,7 +15,7 @@ from soak.traffic import Tally
 
 
 def test_messages_that_are_not_accounted_for_are_a_problem() -> None:
-    soak = Soak(cast(Any, None), cast(Any, None), 0.0)
+    soak = Soak(cast(Any, None), cast(Any, None), cast(Any, None), 0.0)
     with line(guest("tally")) as rig:
         rig.pass_through("lan", client_packet(1), client_packet(2))
         statistics = rig.check()
@@ -29,7 +29,8 @@ def test_messages_that_are_not_accounted_for_are_a_problem() -> None:
 
 
 def test_a_stretch_with_a_loss_or_a_failure_is_not_flawless() -> None:
-    assert Tally(sent=5, arrived=5, exchanges=1).flawless
-    assert not Tally(sent=5, arrived=4, exchanges=1).flawless
-    assert not Tally(sent=5, arrived=5, exchanges=1, failures={"TimeoutError": 1}).flawless
-    assert not Tally(exchanges=1).flawless
+    assert Tally(sent=5, arrived=5, exchanges={80: 1}).flawless
+    assert not Tally(sent=5, arrived=4, exchanges={80: 1}).flawless
+    assert not Tally(sent=5, arrived=5, exchanges={80: 1, 81: 0}).flawless
+    assert not Tally(sent=5, arrived=5, exchanges={80: 1}, failures={"TimeoutError": 1}).flawless
+    assert not Tally(exchanges={80: 1}).flawless
