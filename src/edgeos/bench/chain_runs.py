@@ -53,7 +53,9 @@ def time_chain(chain: Chain, module: Path, seconds: float) -> float:
         node.add_port(source)
         node.add_port(sink)
         node.add_template(TemplateSettings(name="rewrite", module=module))
-        node.add_chain(ChainSettings(name="line", path=("in", *["rewrite"] * chain.length, "out")))
+        # One client, so the node is told of no more FWPs than it needs, and chooses its memory accordingly.
+        path = ("in", *["rewrite"] * chain.length, "out")
+        node.add_chain(ChainSettings(name="line", path=path, max_fwps=chain.length))
         node.add_rule("ip", chain="line")
         node.start()
         node.wait(WARM_UP_SECONDS)

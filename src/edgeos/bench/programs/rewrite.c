@@ -8,13 +8,14 @@
 
 int edgeos_handle(edgeos_message *m) {
     if (m->len < 14) return EDGEOS_DROP;
+    uint8_t *frame = m->data;
     for (int i = 0; i < REWRITES; i++) {
+        if (i > 0) __asm__ volatile("" ::: "memory"); /* or two rewrites would be none */
         uint8_t destination[6];
-        __builtin_memcpy(destination, m->data, 6);
-        __builtin_memmove(m->data, m->data + 6, 6);
-        __builtin_memcpy(m->data + 6, destination, 6);
-        m->data[13] ^= 1;
-        __asm__ volatile("" ::: "memory"); /* or two rewrites would be none */
+        __builtin_memcpy(destination, frame, 6);
+        __builtin_memmove(frame, frame + 6, 6);
+        __builtin_memcpy(frame + 6, destination, 6);
+        frame[13] ^= 1;
     }
     return 0;
 }
