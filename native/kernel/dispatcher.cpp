@@ -8,6 +8,7 @@ namespace edgeos {
 namespace {
 
 constexpr uint64_t kKindMask = 0xffull << 40;
+constexpr uint32_t kAhead = 4;           // packets between fetching what one of them needs and taking it up
 constexpr uint32_t kEvictLooks = 64;     // longest idle instances looked at for one that may go
 
 }  // namespace
@@ -79,8 +80,23 @@ void Dispatcher::identify(uint16_t port, Burst& burst) {
   }
   for (uint32_t i = burst.next; i < burst.count; i++) {
     burst.places[i] = FlowCache::find(lines[i], burst.packets[i].data, port);
-    if (burst.places[i].instance == nullptr) parse(port, burst, i);
+    const ChainInstance* instance = burst.places[i].instance;
+    if (instance == nullptr) {
+      parse(port, burst, i);
+    } else {
+      __builtin_prefetch(instance, 1);
+      __builtin_prefetch(instance->fwps.data(), 1);
+    }
   }
+  for (uint32_t i = burst.next; i < burst.count; i++)
+    if (const Fwp* fwp = likely_fwp(burst.places[i], port)) fwp->prefetch_record();
+}
+
+// The FWP that a packet will go to, as far as can be told.
+const Fwp* Dispatcher::likely_fwp(const FlowPlace& place, uint16_t port) {
+  const ChainInstance* instance = place.instance;
+  if (instance == nullptr || instance->chain == nullptr || instance->chain->is_wire()) return nullptr;
+  return instance->fwps[instance->chain->spec().entries[port].stage];
 }
 
 void Dispatcher::parse(uint16_t port, Burst& burst, uint32_t i) {
@@ -111,6 +127,8 @@ FlowPlace Dispatcher::enter(uint16_t port, Burst& burst, uint32_t i, uint32_t en
 // Takes up the next packet, and with it those that follow for the same instance; 0 when it has to wait for room.
 uint32_t Dispatcher::dispatch(uint16_t port, Burst& burst) {
   const uint32_t first = burst.next;
+  if (first + kAhead < burst.count)
+    if (const Fwp* fwp = likely_fwp(burst.places[first + kAhead], port)) fwp->prefetch();
   FlowPlace place = burst.places[first];
   if (!known(port, burst, first)) {
     const Parsed& parsed = burst.parsed[first];

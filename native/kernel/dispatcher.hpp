@@ -88,6 +88,7 @@ class Dispatcher {
   };
   bool receive_from(uint16_t port);
   void identify(uint16_t port, Burst& burst);
+  static const Fwp* likely_fwp(const FlowPlace& place, uint16_t port);
   void parse(uint16_t port, Burst& burst, uint32_t i);
   bool known(uint16_t port, Burst& burst, uint32_t i);
   FlowPlace enter(uint16_t port, Burst& burst, uint32_t i, uint32_t entry);

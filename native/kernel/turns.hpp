@@ -42,7 +42,11 @@ class ReadyList {
     Fwp* fwp = head_;
     if (fwp == nullptr) return nullptr;
     head_ = fwp->next_ready;
-    if (head_ == nullptr) tail_ = nullptr;
+    if (head_ == nullptr) {
+      tail_ = nullptr;
+    } else {
+      head_->prefetch();
+    }
     fwp->queued = false;
     return fwp;
   }

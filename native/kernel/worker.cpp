@@ -120,11 +120,11 @@ void Worker::charge_burst(Run& run, uint64_t elapsed_ns) {
 
 bool Worker::run_ready() {
   bool any = false;
-  const uint64_t started_ns = monotonic_ns();
-  for (;;) {
-    const uint64_t now_ns = monotonic_ns();
+  const uint64_t started_ns = span_clock_.now_ns();
+  for (uint64_t now_ns = started_ns;; now_ns = span_clock_.now_ns()) {
     while (Run* done = executor_->completed()) {
-      charge_burst(*done, now_ns - std::max(done->submitted_ns, done_ns_));
+      const uint64_t since_ns = std::max(done->submitted_ns, done_ns_);
+      charge_burst(*done, now_ns - std::min(now_ns, since_ns));  // on another core the counter may be behind
       done_ns_ = now_ns;
       mma_.finish(*done);
       executor_->release(*done);
@@ -133,7 +133,7 @@ bool Worker::run_ready() {
     if (now_ns - started_ns > kRunNs) return true;
     Fwp* fwp = executor_->has_room() ? ready_.next() : nullptr;
     if (fwp == nullptr) return any;
-    if (fwp->owner->streams.stalled > 0) continue;  // back in turn when its clients have read
+    if (streams_ != nullptr && fwp->owner->streams.stalled > 0) continue;  // back in turn when its clients have read
     Run& run = executor_->next_run();
     mma_.begin(run, *fwp);
     run.submitted_ns = now_ns;

@@ -181,6 +181,7 @@ class Worker {
   Engine engine_;
   WorkerSettings settings_;
   Clock clock_;
+  SpanClock span_clock_;
   Ticker ticker_;
   std::vector<Port*> ports_;
   std::vector<std::unique_ptr<Pool>> pools_;

@@ -35,7 +35,7 @@ _NOTES = (
     "(from the port, from FWP to FWP, to the port), and each verdict is validated",
     "hop_vs_memcpy = time a message takes through 6 FWPs, look-up, calls and validation included, over the time of its "
     "7 copies by memcpy between 8 buffers with the slots' stride, in bursts of 64; both per hop, so the 7 cancels out",
-    "the node is set up for one client, so its FWPs' memories lie apart (node.memory = \"guard\", by itself)",
+    "the node is set up for one client, so by itself it chooses memories that lie apart: node.memory = guard",
     "inline, memcpy and one FWP are one busy thread each, so one core; dedicated has a second thread for the guests",
     "veth is the rate that reaches the last namespace, sent with sendmmsg, with or without a queueing discipline, "
     "whichever is quicker",
