@@ -71,10 +71,10 @@ class Plan:
 
 FULL = Plan(
     clients=(1, 10, 100, 1000, COMPARED, 10_000),
-    memory_repetitions=5,
+    memory_repetitions=3,
     memory_seconds=0.4,
-    wire_repetitions=2,
-    wire_seconds=0.5,
+    wire_repetitions=1,
+    wire_seconds=0.8,
 )
 QUICK = Plan(clients=(1, COMPARED), memory_repetitions=1, memory_seconds=0.2, wire_repetitions=1, wire_seconds=0.1)
 
