@@ -13,6 +13,7 @@ NATIVE_TESTS := $(wildcard native/tests/*)
 CMAKE = $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
 # The kernel's tests load Wasmtime's library from the wheel.
 WASMTIME = EDGEOS_WASMTIME="$$($(BIN)/python -c 'from wasmtime import _ffi; print(_ffi.filename)')"
+BENCHMARKS := startup chain memory listen density churn scale ports
 LOCK_FREE_TESTS := test_executor test_spsc
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -47,8 +48,7 @@ check: $(VENV)/.installed $(VENV)/.dev ## linter, formatter, types
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed $(VENV)/.dev ## short runs of the benchmarks
-	$(BIN)/edgeos bench startup --quick
-	$(BIN)/edgeos bench chain --quick
+	for name in $(BENCHMARKS); do $(BIN)/edgeos bench $$name --quick || exit; done
 
 asan: build/asan/.built ## the kernel's tests under address and undefined behaviour sanitizers
 	@$(WASMTIME) ASAN_OPTIONS=allow_user_segv_handler=1:detect_stack_use_after_return=0 scripts/run-tests build/asan

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeos.bench import churn as churn_bench
-from edgeos.bench import listen, output, ports, processes, scale_runs, startup, veth
+from edgeos.bench import density, listen, output, ports, processes, scale_runs, startup, veth
 from edgeos.bench.churn_runs import Churn, Crowd
 from edgeos.bench.cli import bench_app
 from edgeos.bench.machine import this_machine
@@ -299,6 +299,38 @@ def test_a_crowds_lives_end_when_they_should():
     positions = [position for position, client in enumerate(loop) if client == bytes([10, 0, 0, 50])]
     assert [position // crowd.messages for position in positions] == [50, 60, 70, 80]
     assert len(set(loop)) > crowd.live_max
+
+
+def test_figures_of_live_clients_are_medians_a_client():
+    def held(pages: int) -> dict[str, int]:
+        return {"rss": 4096 * pages, "pss": 4096 * pages, "page_tables": 0}
+
+    def run(after: int, end: int) -> dict[str, Any]:
+        times = {"idle_cpu": 0.001, "first_seconds": 1.0, "round_seconds": 0.5}
+        return {"clients": 10, "answers": 50, "before": held(10), "after": held(after), "end": held(end), **times}
+
+    figures = density.figures_of([run(50, 50), run(60, 61), run(1000, 2000)])
+    assert figures["resident"] == figures["share"] == 4096 * 50 / 10
+    assert figures["drift"] == 4096 / 10
+    assert figures["idle_percent"] == 0.1
+
+
+def test_what_a_port_adds_is_beyond_one_veth_pair_with_the_same_pause():
+    def trip(p50_ns: float) -> ports.RoundTrip:
+        return ports.RoundTrip(count=1, p50_ns=p50_ns, p99_ns=p50_ns, max_ns=p50_ns, unanswered=0)
+
+    trips = {(ports.NOTHING, "", 0): trip(10), (ports.NOTHING, "", 1000): trip(30), ("tap", "spin", 1000): trip(50)}
+    assert ports.added_ns(("tap", "spin", 1000), trips) == 20
+    assert ports.added_ns((ports.NOTHING, "", 0), trips) == 0
+    del trips[ports.NOTHING, "", 1000]
+    assert ports.added_ns(("tap", "spin", 1000), trips) is None
+
+
+def test_more_fwps_than_a_node_has_room_for_are_named():
+    assert scale_runs.CHAIN_PER_CLIENT.fwps(1000) == 3000
+    assert scale_runs.SHARED.fwps(1000) == 1
+    with pytest.raises(EdgeosError, match="30,000 FWPs are more"):
+        scale_runs.CHAIN_PER_CLIENT.fwps(10_000)
 
 
 def test_the_most_without_loss_is_below_the_first_loss():
