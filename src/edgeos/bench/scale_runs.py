@@ -17,7 +17,7 @@ from edgeos.node import Node
 from edgeos.settings import ChainSettings, NodeSettings, TemplateSettings
 from edgeos.testing import udp_packet
 
-MEMORY_RATE = 250_000
+MEMORY_RATE = 500_000
 WIRE_RATE = 50_000
 """Messages a second that are offered when latency is measured, over all clients."""
 
