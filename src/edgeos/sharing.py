@@ -57,6 +57,13 @@ def what_keeps_workers_apart(
         if port.kind in _WHY_ONE:
             problem = BadValueError(f"{shown(port.kind)} with {workers}", "workers = 1", _WHY_ONE[port.kind])
             yield table, "kind", problem
+        elif port.proxy_protocol and _isolates_clients(manifest, port.name, graphs):
+            problem = BadValueError(
+                f'a PROXY header that names clients, isolate = "client", and {workers}',
+                'isolate = "connection" in all chains of the port, or workers = 1',
+                "a worker is chosen before the header is read",
+            )
+            yield table, "proxy_protocol", problem
         elif len(sides[port.name]) > 1:
             problem = BadValueError(
                 f"a port where clients enter some chains and that others only lead to, with {workers}",
@@ -64,6 +71,16 @@ def what_keeps_workers_apart(
                 "workers are chosen by the source of a packet, or by its destination",
             )
             yield table, "", problem
+
+
+def _isolates_clients(manifest: Manifest, port: str, graphs: Mapping[str, ChainGraph]) -> bool:
+    """True if anybody who comes by the port is to find his other connections' FWP."""
+    return any(
+        (rule.isolate or chain.isolate) == "client"
+        for chain in manifest.chains
+        for rule in manifest.rules
+        if rule.chain == chain.name and port in {entry.port for entry in graphs[chain.name].entries}
+    )
 
 
 def _sides(manifest: Manifest, graphs: Mapping[str, ChainGraph]) -> dict[str, set[int]]:

@@ -12,8 +12,10 @@ import pytest
 
 from edgeos import ChainSettings, Node, PortSettings, TemplateSettings
 from edgeos.errors import PortError
-from edgeos.listening import ListeningSockets, make_listening_sockets
+from edgeos.listening import make_listening_sockets
 from edgeos.port import open_native_port
+from edgeos.service.sockets import WorkerSockets
+from edgeos.settings import Manifest
 
 GUESTS = Path(__file__).parent.parent / "guests"
 WORKERS = 4
@@ -30,29 +32,28 @@ def free_port(kind: str, address: str = "127.0.0.1") -> int:
 
 
 @contextmanager
-def group(kind: str, address: str = "127.0.0.1", **settings: object) -> Iterator[tuple[ListeningSockets, int]]:
+def group(kind: str, address: str = "127.0.0.1", **settings: object) -> Iterator[tuple[WorkerSockets, int]]:
     """Sockets for all workers at a free port; another program may take it first, so several are tried."""
     for attempt in range(10):
         number = free_port(kind, address)
         listen = f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
         port = PortSettings(name="web", kind=kind, listen=listen, **settings)  # type: ignore[arg-type]
         try:
-            sockets = ListeningSockets([port], WORKERS)
+            sockets = WorkerSockets.open(Manifest(ports=(port,)), WORKERS)
         except PortError:
             if attempt == 9:
                 raise
             continue
-        with sockets:
+        with closing(sockets):
             yield sockets, number
         return
 
 
-def listening(sockets: ListeningSockets, stack: ExitStack) -> list[socket.socket]:
+def listening(sockets: WorkerSockets, stack: ExitStack) -> list[socket.socket]:
     """The sockets themselves, as each worker has them."""
     all_of_them = []
     for worker in range(WORKERS):
-        (descriptor,) = sockets.descriptors_of(worker)
-        s = stack.enter_context(socket.socket(fileno=os.dup(descriptor)))
+        s = stack.enter_context(socket.socket(fileno=os.dup(sockets.of_worker(worker)["web"])))
         s.setblocking(False)
         all_of_them.append(s)
     return all_of_them
@@ -135,10 +136,10 @@ def _datagrams(s: socket.socket) -> list[bytes]:
 
 
 @contextmanager
-def worker(sockets: ListeningSockets, number: int) -> Iterator[Node]:
+def worker(sockets: WorkerSockets, number: int, kind: str = "tcp", listen: str = "127.0.0.1:1") -> Iterator[Node]:
+    port = PortSettings(name="web", kind=kind, listen=listen, fd=sockets.of_worker(number)["web"])  # type: ignore[arg-type]
     with Node() as node:
-        for port in sockets.ports_of(number):
-            node.add_port(open_native_port(port))
+        node.add_port(open_native_port(port))
         node.add_template(TemplateSettings(name="app", source=GUESTS / "echo.c"))
         node.add_chain(ChainSettings(name="service", path=("web", "app"), isolate="client", max_fwps=64))
         node.add_rule("any", chain="service")
@@ -165,13 +166,14 @@ def test_who_waits_while_a_worker_is_away_is_served_by_the_next(kind: str, tmp_p
             sockets, port = stack.enter_context(group("tcp"))
         else:
             settings = PortSettings(name="web", kind="unix", listen=str(path))
-            sockets = stack.enter_context(ListeningSockets([settings], WORKERS))
+            sockets = stack.enter_context(closing(WorkerSockets.open(Manifest(ports=(settings,)), WORKERS)))
         for round_number in range(2):
             clients = connect_all(kind, port, str(path))  # nobody is there yet
             for s in clients:
                 s.sendall(b"hello")
             with ExitStack() as workers:
-                nodes = [workers.enter_context(worker(sockets, number)) for number in range(WORKERS)]
+                listen = str(path) if kind == "unix" else f"127.0.0.1:{port}"
+                nodes = [workers.enter_context(worker(sockets, number, kind, listen)) for number in range(WORKERS)]
                 for s in clients:
                     with closing(s):
                         assert s.recv(100) == b"hello"
@@ -184,7 +186,7 @@ def test_who_waits_while_a_worker_is_away_is_served_by_the_next(kind: str, tmp_p
 
 def test_after_stop_nobody_is_let_in() -> None:
     with group("tcp") as (sockets, port), worker(sockets, 0):
-        sockets.stop()
+        sockets.refuse()
         for client in CLIENTS:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", port), TIMEOUT, (client, 0))
@@ -193,10 +195,7 @@ def test_after_stop_nobody_is_let_in() -> None:
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_a_node_stops_listening_and_serves_who_is_in(kind: str) -> None:
     with group(kind) as (sockets, port), ExitStack() as stack:
-        node = stack.enter_context(worker(sockets, 0))
-        stack.enter_context(worker(sockets, 1))
-        stack.enter_context(worker(sockets, 2))
-        stack.enter_context(worker(sockets, 3))
+        node, *_ = [stack.enter_context(worker(sockets, number, kind)) for number in range(WORKERS)]
 
         def client(address: str) -> socket.socket:
             s = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
@@ -234,14 +233,12 @@ def test_an_address_in_use_is_said_and_nothing_stays_open() -> None:
         port = PortSettings(name="web", kind="tcp", listen=f"127.0.0.1:{s.getsockname()[1]}")
         with pytest.raises(PortError, match=r"port\.web: .*cannot listen \(another program listens there"):
             make_listening_sockets(port, WORKERS)
-        with pytest.raises(PortError):
-            ListeningSockets([port], WORKERS)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_two_groups_do_not_share_an_address() -> None:
-    with group("tcp") as (sockets, _):
-        (port,) = sockets.ports_of(0)
+    with group("tcp") as (_, number):
+        port = PortSettings(name="web", kind="tcp", listen=f"127.0.0.1:{number}")
         with pytest.raises(PortError, match="another program listens there"):
             make_listening_sockets(port, WORKERS)
 
@@ -251,9 +248,3 @@ def test_a_descriptor_of_another_kind_is_refused() -> None:
         port = PortSettings(name="web", kind="tcp", listen="127.0.0.1:1", fd=s.fileno())
         with pytest.raises(PortError, match="is no listening socket of this kind"):
             open_native_port(port)
-
-
-def test_limits_for_all_are_divided() -> None:
-    with group("tcp", max_connections=10, accept_rate=1, max_per_client=7) as (sockets, _):
-        (port,) = sockets.ports_of(3)
-        assert (port.max_connections, port.accept_rate, port.max_per_client) == (3, 1, 7)

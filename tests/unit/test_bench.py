@@ -236,7 +236,9 @@ def test_quick_listen_says_all(home: Path):
     assert {"vs_process_per_connection_1000", "vs_uvloop_1000"} <= set(found["ratios"])
     rows = found["results"]["loads"]
     assert {(row["subject"], row["connections"]) for row in rows} >= {
-        (subject, connections) for subject in (listen.FWPS, listen.THREADS) for connections in (1, 100, 1000)
+        (subject, connections)
+        for subject in (listen.FWPS, listen.THREADS, listen.BARE)
+        for connections in (1, 100, 1000)
     }
     assert all(row["messages_per_second"] > 0 and 0 < row["p50_ns"] <= row["p99_ns"] for row in rows)
 

@@ -77,3 +77,17 @@ def test_auto_is_a_worker_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None
     assert cores_for(5, 1) == [None] * 5, "too few cores to pin anybody"
     assert cores_for(1, 1) == [None]
     assert cores_for(2, 2) == [None, None]
+
+
+@pytest.mark.parametrize(("isolate", "fits"), [("client", False), ("connection", True), ("shared", True)])
+def test_a_worker_is_chosen_before_a_proxy_header_is_read(isolate: str, fits: bool) -> None:
+    settings = {
+        "port": {"web": {"kind": "tcp", "listen": "127.0.0.1:8080", "proxy_protocol": True}},
+        "chain": {"edge": {"path": ["web", "wire"], "isolate": isolate}},
+    }
+    if fits:
+        assert number_of_workers(manifest(**settings)) == 2
+        return
+    with pytest.raises(ManifestError, match=r"port\.web\.proxy_protocol: .*isolate = \"connection\" in all chains"):
+        manifest(**settings)
+    assert number_of_workers(manifest(workers="auto", **settings)) == 1

@@ -34,6 +34,8 @@ PROCESSES = "process per connection"
 THREADS = "thread per connection"
 UVLOOP = "uvloop"
 ASYNCIO = "asyncio"
+BARE = "bare loop"
+"""The physical limit: a C program that reads and sends on in one loop, and does nothing else."""
 COMPARED = 1000
 """Connections at which the ratios are taken."""
 
@@ -49,6 +51,8 @@ _NOTES = (
     "program with epoll on a core of its own, and checks every byte",
     "messages a second and the time of a message are medians of the repetitions; the subjects take turns",
     "isolation: an FWP, a process for each connection; threads share their memory, an event loop shares everything",
+    "the bare loop is the limit: a C program that does no more than the system calls for a message; what it and the "
+    "load generator need is spent in the kernel's TCP, twice for each message, and no service over TCP can save it",
 )
 
 
@@ -62,7 +66,7 @@ class Plan:
     milliseconds: int
 
 
-FULL = Plan(connections=(1, 100, COMPARED, 5000), repetitions=3, warm_up_ms=500, milliseconds=2000)
+FULL = Plan(connections=(1, 100, COMPARED, 5000), repetitions=3, warm_up_ms=400, milliseconds=1200)
 QUICK = Plan(connections=(1, 100, COMPARED), repetitions=1, warm_up_ms=50, milliseconds=150)
 
 
@@ -88,7 +92,7 @@ def run(quick: bool = False) -> Result:
     failed: dict[_Key, str] = {}
     with Programs() as programs:
         bench = _Bench(programs, plan)
-        subjects = [name for name in (FWPS, PROCESSES, THREADS, UVLOOP, ASYNCIO) if name not in missing]
+        subjects = [name for name in (FWPS, PROCESSES, THREADS, UVLOOP, ASYNCIO, BARE) if name not in missing]
         with Steps(len(subjects) * len(plan.connections) * plan.repetitions) as steps:
             for _ in range(plan.repetitions):
                 for connections in plan.connections:
@@ -144,6 +148,7 @@ class _Bench:
         command = {
             PROCESSES: [str(self.serve), "process"],
             THREADS: [str(self.serve), "thread"],
+            BARE: [str(self.serve), "loop"],
             UVLOOP: [sys.executable, "-m", "edgeos.bench.echo_async", "uvloop"],
             ASYNCIO: [sys.executable, "-m", "edgeos.bench.echo_async", "asyncio"],
         }[subject]
@@ -256,6 +261,7 @@ def _ratios(loads: dict[_Key, Load]) -> dict[str, float | None]:
         "vs_thread_per_connection_1000": versus(THREADS),
         "vs_uvloop_1000": versus(UVLOOP),
         "vs_asyncio_1000": versus(ASYNCIO),
+        "vs_bare_loop_1000": versus(BARE),
     }
 
 

@@ -1,6 +1,6 @@
-/* echo_serve: sends back what it reads, with a process or a thread for each connection.
+/* echo_serve: sends back what it reads, with a process or a thread for each connection, or all in one bare loop.
  *
- *     echo_serve process | thread
+ *     echo_serve process | thread | loop
  *
  * Listens on a port of 127.0.0.1 that the system chooses, prints its number, and serves until its standard input ends.
  * Status 1, saying why, when a connection could not be given what it needs.
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -43,6 +44,34 @@ static void serve(int fd) {
 static void *serve_in_thread(void *fd) {
     serve((int)(intptr_t)fd);
     return NULL;
+}
+
+/* As few system calls as there can be: one to read a message, one to send it, and a share of one that waits for many. */
+static int serve_in_loop(int listener) {
+    static char buffer[BUFFER];
+    const int queue = epoll_create1(0), one = 1;
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = listener}, ready[256];
+    if (epoll_ctl(queue, EPOLL_CTL_ADD, listener, &event) != 0) fail("epoll_ctl");
+    event.data.fd = 0;
+    if (epoll_ctl(queue, EPOLL_CTL_ADD, 0, &event) != 0) fail("epoll_ctl");
+    for (;;) {
+        const int count = epoll_wait(queue, ready, sizeof ready / sizeof *ready, -1);
+        for (int i = 0; i < count; i++) {
+            const int fd = ready[i].data.fd;
+            if (fd == 0) return 0; /* whoever started this has ended it, or has gone */
+            if (fd == listener) {
+                const int client = accept(listener, NULL, NULL);
+                if (client < 0) fail("accept");
+                setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+                event.data.fd = client;
+                if (epoll_ctl(queue, EPOLL_CTL_ADD, client, &event) != 0) fail("epoll_ctl");
+                continue;
+            }
+            const ssize_t got = recv(fd, buffer, sizeof buffer, 0);
+            if (got <= 0) close(fd);
+            else if (send(fd, buffer, (size_t)got, MSG_NOSIGNAL) != got) close(fd);
+        }
+    }
 }
 
 static void start_process(int listener, int fd) {
@@ -84,6 +113,7 @@ int main(int argc, char **argv) {
     getsockname(listener, (struct sockaddr *)&address, &size);
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
+    if (strcmp(argv[1], "loop") == 0) return serve_in_loop(listener);
     struct pollfd waits[2] = {{.fd = listener, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
     for (;;) {
         poll(waits, 2, -1);
