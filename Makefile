@@ -96,7 +96,13 @@ build/asan/.built: CMAKE_OPTIONS := -DEDGEOS_TESTS=ON -DEDGEOS_SANITIZE=address,
 build/tsan/.built: CMAKE_OPTIONS := -DEDGEOS_TESTS=ON -DEDGEOS_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
 build/fuzz/.built: CMAKE_OPTIONS := -DEDGEOS_FUZZ=ON -DEDGEOS_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
   -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
+build/fuzz/.built: build/fuzz/everything.c $(wildcard guest/include/click/* guest/include/click/elements/*)
 build/fuzz/.built: $(wildcard native/fuzz/* appliances/firewall/* appliances/include/*)
+
+build/fuzz/everything.c: native/fuzz/everything.click $(wildcard src/edgeos/click/*.py src/edgeos/click/elements/*.py) \
+  $(VENV)/.installed
+	@mkdir -p $(@D)
+	@$(BIN)/edgeos click build $< --c -o $@ > /dev/null
 
 build/native/.built build/asan/.built build/tsan/.built: $(NATIVE_TESTS)
 build/native/.built build/asan/.built build/tsan/.built build/fuzz/.built: $(NATIVE) $(VENV)/.requirements

@@ -4,6 +4,11 @@
 #define CLICK_HOST_H
 
 #include <edgeos.h>
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1 /* as GCC has it */
+#endif
+#endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #define CLICK_EXPOSE(at, n) __asan_unpoison_memory_region(at, n)
