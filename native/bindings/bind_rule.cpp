@@ -39,15 +39,17 @@ void bind_rule(nb::module_& m) {
               std::optional<uint8_t> protocol, const std::optional<PrefixValue>& source,
               const std::optional<PrefixValue>& destination, const std::optional<RangeValue>& source_ports,
               const std::optional<RangeValue>& destination_ports, const std::optional<RangeValue>& any_port,
-              std::optional<uint16_t> vlan, std::optional<uint16_t> port, uint32_t new_clients, std::string tenant) {
+              std::optional<uint16_t> vlan, std::optional<uint16_t> port, uint32_t new_clients, std::string tenant,
+              std::string server_name) {
              new (self) Rule{id, priority, order, ip, ip_version, ethertype, protocol, prefix_from(source), prefix_from(destination),
-                             range_from(source_ports), range_from(destination_ports), range_from(any_port), vlan, port,
+                             range_from(source_ports), range_from(destination_ports), range_from(any_port), vlan, port, std::move(server_name),
                              action, static_cast<Isolation>(isolation), max_clients, new_clients, std::move(tenant)};
            },
            nb::kw_only(), "id"_a, "priority"_a, "order"_a, "action"_a, "isolation"_a, "max_clients"_a, "ip"_a = nb::none(), "ip_version"_a = 0, "ethertype"_a = nb::none(),
            "protocol"_a = nb::none(), "source"_a = nb::none(), "destination"_a = nb::none(),
            "source_ports"_a = nb::none(), "destination_ports"_a = nb::none(), "any_port"_a = nb::none(),
-           "vlan"_a = nb::none(), "port"_a = nb::none(), "new_clients"_a = 0, "tenant"_a = "")
+           "vlan"_a = nb::none(), "port"_a = nb::none(), "new_clients"_a = 0, "tenant"_a = "",
+           "server_name"_a = "")
       .def_ro("id", &Rule::id)
       .def_ro("priority", &Rule::priority)
       .def_ro("order", &Rule::order)

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "../ports/listener.hpp"
@@ -21,6 +22,7 @@ struct Service;
 enum class ConnectionState : uint8_t {
   free,
   header,      // accepted; the PROXY header is awaited
+  hello,       // it is known who the client is; the first bytes of TLS are awaited, which name the server
   connecting,  // to an upstream
   open,
   lingering,   // the guest has closed it: what waits is written, then what still comes is thrown away until the peer closes
@@ -66,6 +68,7 @@ struct Connection {
   Service* service = nullptr;  // the listener that it came through; nullptr: to an upstream
   Endpoint peer;
   Endpoint local;
+  std::string server_name;  // of TLS, where rules ask for it
 
   bool readable = false;     // there may be something to read
   bool peer_closing = false; // the end of the stream is in sight: read on until it comes

@@ -28,6 +28,15 @@ Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::u
 void Dispatcher::refresh() {
   domains_.assign(ports_.size(), 0);
   reverse_only_.assign(ports_.size(), false);
+  asks_server_name_.assign(ports_.size(), false);
+  for (const auto& entry : rules_.entries()) {
+    const Rule& rule = entry->rule;
+    if (rule.server_name.empty() || entry->removed) continue;
+    for (size_t i = 0; i < ports_.size(); i++) {
+      const bool there = rule.action < 0 || chains_[static_cast<size_t>(rule.action)]->spec().entries[i].open;
+      if (there && (!rule.port || *rule.port == i)) asks_server_name_[i] = true;
+    }
+  }
   for (size_t i = 0; i < ports_.size(); i++) {
     bool forward = false, reverse = false;
     for (const auto& chain : chains_) {
@@ -230,16 +239,16 @@ uint32_t Dispatcher::refuse(Drop reason) {
 }
 
 // In a chain that this port only leads out of, packets travel towards the client, and rules see them the other way round.
-Dispatcher::Choice Dispatcher::choose(uint16_t port, const ParsedPacket& parsed, Drop& why) const {
+Dispatcher::Choice Dispatcher::choose(uint16_t port, const ParsedPacket& parsed, std::string_view server_name, Drop& why) const {
   for (const auto& entry : rules_.entries()) {
     const Rule& rule = entry->rule;
     Chain* chain = rule.action >= 0 ? chains_[static_cast<size_t>(rule.action)].get() : nullptr;
     if (chain != nullptr && (chain->closed() || !chain->spec().entries[port].open)) continue;
     const bool reverse = chain != nullptr ? chain->spec().entries[port].direction == kReverse : reverse_only_[port];
-    if (!matches(rule, FlowView{parsed, reverse, port})) continue;
+    if (!matches(rule, FlowView{parsed, reverse, port, server_name})) continue;
     why = Drop::rule;
     if (chain == nullptr) return {};
-    const FlowKey key = owner_key(*chain, rule.isolation, FlowView{parsed, reverse, port});
+    const FlowKey key = owner_key(*chain, rule.isolation, FlowView{parsed, reverse, port, server_name});
     // A rule that was removed still holds for the clients that are there.
     if (entry->removed && (rule.isolation == Isolation::shared || table_.find(key, table_.hash(key)) == kNoEntry)) continue;
     return {chain, entry.get(), key};
@@ -252,17 +261,18 @@ uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Dr
   const uint64_t started_ns = monotonic_ns();
   ParsedPacket parsed;
   parse_packet(packet.data, packet.len, domains_[port], parsed);
-  const Choice choice = choose(port, parsed, why);
+  const Choice choice = choose(port, parsed, {}, why);
   if (choice.chain == nullptr) return kNoEntry;
   const uint32_t owner = find_or_activate(*choice.chain, *choice.rule, choice.owner, started_ns, why);
   // The flow that an ICMP error quotes may be another client's: it is not bound on this one's word.
   return owner == kNoEntry || parsed.quoted ? owner : add_flow(parsed.key, hash, owner);
 }
 
-ChainInstance* Dispatcher::admit(uint16_t port, const ParsedPacket& ends, uint64_t serial, uint64_t now_ns, Drop& why) {
+ChainInstance* Dispatcher::admit(uint16_t port, const ParsedPacket& ends, std::string_view server_name, uint64_t serial,
+                                 uint64_t now_ns, Drop& why) {
   now_ns_ = now_ns;
   const uint64_t started_ns = monotonic_ns();
-  Choice choice = choose(port, ends, why);
+  Choice choice = choose(port, ends, server_name, why);
   if (choice.chain == nullptr || choice.chain->is_wire()) return nullptr;  // connections end at guests
   if (choice.rule->rule.isolation == Isolation::flow) choice.owner.b = Address{serial, 0};
   const uint32_t owner = find_or_activate(*choice.chain, *choice.rule, choice.owner, started_ns, why);

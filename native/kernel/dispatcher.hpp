@@ -46,8 +46,11 @@ class Dispatcher {
   void set_streams(Streams* streams) { streams_ = streams; }
   // The instance for a new connection through a port, by the rules; nullptr, and why, when there is none. The serial number
   // keeps connections apart that have an FWP each.
-  ChainInstance* admit(uint16_t port, const ParsedPacket& ends, uint64_t serial, uint64_t now_ns, Drop& why);
+  ChainInstance* admit(uint16_t port, const ParsedPacket& ends, std::string_view server_name, uint64_t serial, uint64_t now_ns,
+                       Drop& why);
   uint16_t domain(uint16_t port) const { return domains_[port]; }
+  // Whether any rule for this port asks for the server's name of TLS.
+  bool asks_server_name(uint16_t port) const { return asks_server_name_[port]; }
   // Ends an instance of which no message is in flight.
   void expire_now(ChainInstance& instance);
   // Drops what is in no ring yet and unbinds everything that is idle.
@@ -100,7 +103,7 @@ class Dispatcher {
     RuleEntry* rule = nullptr;
     FlowKey owner{};
   };
-  Choice choose(uint16_t port, const ParsedPacket& parsed, Drop& why) const;
+  Choice choose(uint16_t port, const ParsedPacket& parsed, std::string_view server_name, Drop& why) const;
   uint32_t bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why);
   static FlowKey owner_key(const Chain& chain, Isolation isolation, const FlowView& view);
   uint32_t find_or_activate(Chain& chain, RuleEntry& rule, const FlowKey& key, uint64_t started_ns, Drop& why);
@@ -130,6 +133,7 @@ class Dispatcher {
   uint32_t flow_entries_ = 0;
   uint32_t versions_ = 0;  // given to instances so far, see FlowPlace
   std::vector<uint16_t> domains_;    // by port
+  std::vector<bool> asks_server_name_;  // by port
   std::vector<bool> reverse_only_;   // by port: it is only ever a chain's far end
   std::vector<std::unique_ptr<Burst>> bursts_;
   std::vector<std::unique_ptr<ChainInstance>> instances_;

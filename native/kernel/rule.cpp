@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "../ports/client_hello.hpp"
+
 namespace edgeos {
 namespace {
 
@@ -40,7 +42,7 @@ bool matches(const Rule& r, const FlowView& f) {
          (!r.protocol || (is_ip && *r.protocol == p.protocol)) &&
          (!r.vlan || vlan == *r.vlan + 1) && allows(r.port, f.port) &&
          ((!r.source && !r.destination) || is_ip) && allows(r.source, f.client()) && allows(r.destination, f.peer()) &&
-         ports_match(r, f);
+         ports_match(r, f) && (r.server_name.empty() || server_name_matches(r.server_name, f.server_name));
 }
 
 }  // namespace edgeos

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "packet_parser.hpp"
@@ -47,6 +48,7 @@ struct Rule {
   std::optional<PortRange> any_port;
   std::optional<uint16_t> vlan;
   std::optional<uint16_t> port;  // of entry
+  std::string server_name;       // of TLS, in lower case; "*.example.com": what is below; empty: any
   int32_t action = kDropAction;  // number of a chain, or kDropAction
   Isolation isolation = Isolation::client;
   uint32_t max_clients = 0;  // that it lets in at once; 0 is any number
@@ -59,6 +61,7 @@ struct FlowView {
   const ParsedPacket& packet;
   bool reverse;  // the packet travels towards the client
   uint16_t port;
+  std::string_view server_name{};  // that a connection's first bytes name; empty: none
   const Address& client() const { return reverse ? packet.destination : packet.source; }
   const Address& peer() const { return reverse ? packet.source : packet.destination; }
   uint16_t client_port() const { return reverse ? packet.destination_port : packet.source_port; }

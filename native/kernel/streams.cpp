@@ -99,6 +99,7 @@ void Streams::handle_event(uint64_t tag, uint32_t events) {
   }
   c.peer_closing |= closing;
   if (c.state == ConnectionState::header) return read_header(c);
+  if (c.state == ConnectionState::hello) return read_hello(c);
   if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0 && c.out.size() > 0) flush(c);
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) == 0) return;
   c.readable = true;
@@ -309,8 +310,10 @@ void Streams::detach(Connection& c) {
 // Ends the connection: the socket goes now, the record when its instance has been told.
 void Streams::lose(Connection& c, Ending ending, bool reset) {
   if (c.state == ConnectionState::gone || c.state == ConnectionState::free) return;
-  if (c.state == ConnectionState::header)
-    return turn_away(c, ending == Ending::evicted ? Refusal::stopping : Refusal::header_timeout);
+  if (c.state == ConnectionState::header || c.state == ConnectionState::hello) {
+    const Refusal too_late = c.state == ConnectionState::hello ? Refusal::no_hello : Refusal::header_timeout;
+    return turn_away(c, ending == Ending::evicted ? Refusal::stopping : too_late);
+  }
   if (c.service != nullptr) {
     Service& service = *c.service;
     Listener& listener = service.listener;

@@ -1,7 +1,7 @@
 // Connections and datagrams: accepts them, reads them straight into the slots of the FWP that serves them, writes what guests
 // answer, and ends them by their limits. One for each worker, over one epoll set.
 //
-//   accepted ──▶ (PROXY header) ──▶ rules, chain instance ──▶ open ──▶ gone, told to the instance ──▶ free
+//   accepted ──▶ (PROXY header) ──▶ (server name of TLS) ──▶ rules, chain instance ──▶ open ──▶ gone, told to the instance ──▶ free
 //
 // Nothing is lost on the way: a socket is read only into a free slot. One that finds no room is parked with its instance and
 // read on when a burst has made some, so a full ring stops that socket alone. What a peer does not read waits in its
@@ -105,6 +105,8 @@ class Streams {
   void start(Service& service, int fd, const Endpoint& peer);
   void let_in(Connection& c);
   void read_header(Connection& c);
+  void read_hello(Connection& c);
+  void choose_chain(Connection& c);
   void turn_away(Connection& c, Refusal reason);
   bool join_client(Connection& c, Refusal& why);
   bool attach(Connection& c, Refusal& why);

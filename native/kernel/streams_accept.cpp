@@ -7,9 +7,11 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 
+#include "../ports/client_hello.hpp"
 #include "../ports/proxy_protocol.hpp"
 #include "stream_parts.hpp"
 
@@ -151,6 +153,29 @@ void Streams::start(Service& service, int fd, const Endpoint& peer) {
 
 // It is known who the client is.
 void Streams::let_in(Connection& c) {
+  if (c.is_udp || c.local.family == 0 || !dispatcher_.asks_server_name(c.service->port)) return choose_chain(c);
+  c.state = ConnectionState::hello;
+  set_deadline(c, &c.service->greeting);
+  read_hello(c);
+}
+
+// The first bytes are looked at where they lie, and stay there: they are the guest's. The kernel wakes us when as many are
+// there as are needed, so that a client which sends them one by one costs no more than others.
+void Streams::read_hello(Connection& c) {
+  std::array<uint8_t, kClientHelloMax> bytes;
+  const ssize_t got = recv(c.fd, bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return turn_away(c, Refusal::no_hello);
+  ClientHello hello = parse_client_hello(std::span(bytes).first(got > 0 ? static_cast<size_t>(got) : 0));
+  const bool more = hello.status == ClientHello::Status::need_more && got != 0 && !c.peer_closing;
+  const int wanted = more ? static_cast<int>(hello.needed) : 1;
+  setsockopt(c.fd, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted);
+  if (more) return;
+  c.server_name = std::move(hello.server_name);
+  c.readable = true;
+  choose_chain(c);
+}
+
+void Streams::choose_chain(Connection& c) {
   Service& service = *c.service;
   Refusal why = Refusal::no_rule;
   if (!attach(c, why)) return turn_away(c, why);
@@ -193,8 +218,8 @@ void Streams::turn_away(Connection& c, Refusal reason) {
 bool Streams::attach(Connection& c, Refusal& why) {
   if (!join_client(c, why)) return false;
   Drop drop = Drop::no_rule;
-  ChainInstance* instance = dispatcher_.admit(c.service->port, as_packet(c, dispatcher_.domain(c.service->port)), ++serial_,
-                                              now_ns_, drop);
+  ChainInstance* instance = dispatcher_.admit(c.service->port, as_packet(c, dispatcher_.domain(c.service->port)), c.server_name,
+                                              ++serial_, now_ns_, drop);
   if (instance == nullptr) {
     why = refusal_of(drop);
     leave_client(c);

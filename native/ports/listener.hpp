@@ -35,6 +35,7 @@ enum class Refusal : uint8_t {
   no_descriptors,  // the process has no more file descriptors
   bad_header,      // what should have been a PROXY header is none
   header_timeout,  // no whole PROXY header came in time
+  no_hello,        // it left, or said too little in time, before it was known which server's name it asks for
   rule,            // a rule says drop
   no_rule,         // no rule matches
   max_fwps,        // a new client, and the chain is at its limit
@@ -50,7 +51,7 @@ enum class Refusal : uint8_t {
 };
 
 inline constexpr std::array<std::string_view, size_t(Refusal::count)> kRefusalNames = {
-    "max_connections", "max_per_client", "accept_rate", "no_descriptors", "bad_header", "header_timeout",
+    "max_connections", "max_per_client", "accept_rate", "no_descriptors", "bad_header", "header_timeout", "no_hello",
     "rule", "no_rule", "max_fwps", "no_fwp", "blocked", "max_clients", "new_clients", "tenant_clients", "tenant_fwps",
     "tenant_memory", "stopping"};
 

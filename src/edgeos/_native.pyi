@@ -124,6 +124,7 @@ class Rule:
         port: int | None = None,
         new_clients: int = 0,
         tenant: str = "",
+        server_name: str = "",
     ) -> None: ...
     @property
     def id(self) -> int: ...

@@ -241,6 +241,7 @@ def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: M
         if rule.tenant is not None and not findings.is_bad(table, ("tenant",)) and rule.tenant not in names["tenant"]:
             findings.report(table, "tenant", unknown(rule.tenant, names["tenant"], "a tenant, but there is none"))
         _check_rule_ports(findings, table, rule, manifest, names)
+        _check_server_name(findings, table, rule, manifest)
         if findings.is_bad(table, ("match",)) or rule.match.port is None:
             continue
         port = rule.match.port
@@ -267,6 +268,18 @@ def _check_rule_ports(findings: Findings, table: str, rule: RuleSettings, manife
     if rule.isolate == "connection" and chain and not listeners & {*chain.path, *" ".join(chain.links).split()}:
         problem = BadValueError('"connection" for a chain of ports for packets', "shared, client, flow")
         findings.report(table, "isolate", problem)
+
+
+def _check_server_name(findings: Findings, table: str, rule: RuleSettings, manifest: Manifest) -> None:
+    """Only connections of TCP listeners name a server."""
+    if findings.is_bad(table, ("match",)) or rule.match.server_name is None:
+        return
+    chain = next((chain for chain in manifest.chains if chain.name == rule.chain), None)
+    ends = {port.name for port in manifest.ports if port.kind == "tcp"}
+    if rule.pass_ports or (chain is not None and not ends & {*chain.path, *" ".join(chain.links).split()}):
+        where = "pass" if rule.pass_ports else f"chain {rule.chain}, which has no port of kind tcp"
+        problem = BadValueError(f'"sni {rule.match.server_name}" with {where}', "sni for connections of TCP listeners")
+        findings.report(table, "match", problem)
 
 
 def _warn_of_rules(findings: Findings, manifest: Manifest) -> None:

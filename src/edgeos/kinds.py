@@ -341,6 +341,8 @@ class MatchTexts(Kind):
         for match in value:
             if match.port is not None:
                 raise BadValueError(f'"from {match.port}"', "no from: the packets are those of this port")
+            if match.server_name is not None:
+                raise BadValueError(f'"sni {match.server_name}"', "no sni: packets are not put together to connections")
 
 
 class Queues(Kind):

@@ -12,6 +12,7 @@ A match is a row of terms that must all hold, with an optional `and` between the
     port N                       either side's port
     vlan N                       802.1Q VLAN
     from PORT                    the port of the node where the flow's first message came in
+    sni NAME                     the server's name in the first bytes of a TLS connection: host.example, *.example
 
 Rules see a flow from the client's side: src is the address and port of the client.
 """
@@ -29,6 +30,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PortRange = tuple[int, int]
 
 TEXT_CHARACTERS_MAX = 1024
+SERVER_NAME_MAX = 255
+SERVER_NAME = re.compile(r"(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 ETHERTYPE_IP4 = 0x0800
@@ -45,7 +48,8 @@ class Match:
     """A condition on a flow; a field that is None (ip_version: 0) asks for nothing.
 
     `ip` is True for IP only, False for all else. Port ranges hold both ends; `any_port` is met by either side's port.
-    `port` is the node's port of entry. Two matches are equal if they ask for the same, whatever their text.
+    `port` is the node's port of entry, `server_name` that of TLS, in lower case. Two matches are equal if they ask for
+    the same, whatever their text.
     """
 
     text: str = field(compare=False)
@@ -60,6 +64,7 @@ class Match:
     any_port: PortRange | None = None
     vlan: int | None = None
     port: str | None = None
+    server_name: str | None = None
 
     def __str__(self) -> str:
         """The match in its shortest usual form; `parse_match` reads it back to an equal match."""
@@ -71,6 +76,7 @@ class Match:
             _side_words("dst", self.dst, self.dst_ports),
             "" if self.vlan is None else f"vlan {self.vlan}",
             "" if self.port is None else f"from {self.port}",
+            "" if self.server_name is None else f"sni {self.server_name}",
         ]
         return " ".join(word for word in words if word) or "any"
 
@@ -88,6 +94,7 @@ class Match:
             and _spans(self.src_ports, other.src_ports)
             and _spans(self.dst_ports, other.dst_ports)
             and any(_spans(self.any_port, ports) for ports in either_port)
+            and _names(self.server_name, other.server_name)
         )
 
     def _layer_words(self) -> list[str]:
@@ -165,6 +172,7 @@ class _Reader:
             "port": lambda _: {"ip": True, "any_port": self._ports()},
             "vlan": lambda _: {"vlan": self._number("a VLAN", 1, 4094)},
             "from": self._from,
+            "sni": self._server_name,
         }
 
     def read(self) -> Match:
@@ -244,6 +252,13 @@ class _Reader:
             raise BadValueError(str(token), "the name of a port: 1 to 32 letters, digits, - and _")
         return {"port": token.text}
 
+    def _server_name(self, _: _Token) -> Constraints:
+        token = self._next("a server's name")
+        name = token.text.lower().removesuffix(".")
+        if len(name) > SERVER_NAME_MAX or not SERVER_NAME.fullmatch(name):
+            raise BadValueError(str(token), "a host name such as www.example.com, or *.example.com for all below it")
+        return {"ip": True, "protocol": PROTOCOLS["tcp"], "server_name": name}
+
     def _side(self, side: _Token) -> Constraints:
         constraints: Constraints = {"ip": True}
         if self._peek() != "port":
@@ -303,6 +318,12 @@ def _holds(outer: Network | None, inner: Network | None) -> bool:
     if isinstance(outer, ipaddress.IPv4Network):
         return isinstance(inner, ipaddress.IPv4Network) and inner.subnet_of(outer)
     return isinstance(inner, ipaddress.IPv6Network) and inner.subnet_of(outer)
+
+
+def _names(outer: str | None, inner: str | None) -> bool:
+    if outer is None or outer == inner:
+        return True
+    return inner is not None and outer.startswith("*.") and inner.removeprefix("*").endswith(outer[1:])
 
 
 def _spans(outer: PortRange | None, inner: PortRange | None) -> bool:

@@ -44,6 +44,7 @@ def native_rule(
         any_port=match.any_port,
         vlan=match.vlan,
         port=None if match.port is None else ports.index(match.port),
+        server_name=match.server_name or "",
     )
 
 
