@@ -10,6 +10,7 @@ import http.server
 import json
 import re
 import shutil
+import signal
 import socket
 import socketserver
 import struct
@@ -156,7 +157,7 @@ def _node(where: netns.Namespace, made: Lab) -> Iterator[None]:
         assert ready, "the node did not start"
         assert process.poll() is None, (made.folder / "log").read_text()
         yield
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         process.wait(PROGRAM_SECONDS_MAX)
         made.statistics = json.loads(result.read_text())
         assert made.statistics["balance"] == 0, made.statistics

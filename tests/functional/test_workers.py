@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from service_harness import LIMIT_SECONDS, Service, echo_manifest, eventually, free_port, is_alive, service
@@ -121,6 +122,40 @@ def test_a_killed_worker_is_replaced_and_the_clients_of_others_notice_nothing(tm
     total = sum(chain["received"] for chain in statistics["chains"])
     assert total > sum(worker["statistics"]["received"] for worker in statistics["workers"])  # the dead one's are kept
     assert not node.processes()
+
+
+BUSY_GUEST = """
+#include <edgeos.h>
+int edgeos_handle(edgeos_message *m) {
+    for (volatile int turns = 0; m->len > 0 && m->data[0] == 'l';) turns++;
+    return EDGEOS_BACK;
+}
+"""
+
+
+def test_what_was_on_its_way_in_a_killed_worker_is_counted_as_lost(tmp_path: Path, port: int) -> None:
+    (tmp_path / "busy.c").write_text(BUSY_GUEST)
+    manifest = echo_manifest(port=port, source="busy.c")
+    manifest = manifest.replace("[node]", '[node]\nmover = "dedicated"').replace('.c"', '.c"\nbudget = "10s"')
+    with service(tmp_path, manifest) as node:
+        node.running("--json", "result.json")
+        with connection("127.0.0.1", port) as asked:
+            assert answers(asked)
+            asked.sendall(b"loop")
+
+            def busy() -> list[dict[str, Any]]:
+                return [w for w in node.ask("statistics")["workers"] if w["statistics"]["in_flight"] > 0]
+
+            assert eventually(lambda: bool(busy()))
+            (worker,) = busy()
+            on_their_way = worker["statistics"]["in_flight"]
+            os.kill(worker["pid"], signal.SIGKILL)
+            assert eventually(lambda: node.workers()[worker["index"]]["restarts"] == 1)
+        statistics = node.end()
+    assert statistics["lost"] == on_their_way
+    assert statistics["balance"] == 0
+    assert sum(chain["lost"] for chain in statistics["chains"]) == on_their_way
+    assert statistics["workers"][worker["index"]]["lost"] == on_their_way
 
 
 def test_a_worker_that_dies_again_and_again_is_held_back(tmp_path: Path, port: int) -> None:

@@ -27,7 +27,7 @@ from edgeos.service.control_server import ControlServer, Verb
 from edgeos.service.protocol import Descriptors, Request
 from edgeos.service.worker_settings import kept_manifest, manifest_of_worker, socket_path
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.25
 FLUSH_SECONDS = 2.0
 
 
