@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,22 +16,27 @@ number = st.integers(0, 10**9)
 counts = st.dictionaries(st.sampled_from(["verdict", "no_rule", "killed"]), number)
 
 
+def record(kind: type, **values: Any) -> Any:
+    """One whose other fields are 0, or empty."""
+    empty = {"int": 0, "float": 0.0, "str": "", "dict[str, int]": {}, "bool": False}
+    others = {f.name: empty[f.type] for f in fields(kind) if f.name not in values and f.type in empty}
+    return kind(**others, **values)
+
+
 @st.composite
 def chains(draw: st.DrawFn, name: str) -> ChainStatistics:
     sent, consumed, in_flight, emitted = (draw(number) for _ in range(4))
     dropped = draw(counts)
     left = sent + consumed + in_flight + sum(dropped.values())
     emitted = min(emitted, left)
-    stage = StageStatistics(
-        name="fw", handled=draw(number), bursts=1, ready=8, created=1, recycled=0, made_on_path=0, exhausted=0,
-        counters=draw(counts),
-    )  # fmt: skip
-    return ChainStatistics(
-        name=name, received=left - emitted, emitted=emitted, emit_refused=0, sent=sent, consumed=consumed,
-        in_flight=in_flight, dropped=dropped, kills={}, activations=3, activation_p50_ns=draw(number),
-        activation_p99_ns=draw(number), activation_max_ns=draw(number), live=draw(number), peak=5, evicted=0, expired=0,
-        stages=(stage,),
-    )  # fmt: skip
+    times = {f"activation_{what}_ns": draw(number) for what in ("p50", "p99", "max")}
+    stage = record(StageStatistics, name="fw", handled=draw(number), counters=draw(counts))
+    messages = {"emitted": emitted, "sent": sent, "consumed": consumed, "in_flight": in_flight, "dropped": dropped}
+    found = record(
+        ChainStatistics, name=name, received=left - emitted, live=draw(number), stages=(stage,), **messages, **times
+    )
+    assert isinstance(found, ChainStatistics)
+    return found
 
 
 @st.composite
@@ -38,15 +44,21 @@ def nodes(draw: st.DrawFn) -> NodeStatistics:
     held, dropped = draw(st.integers(0, 64)), draw(counts)
     names = draw(st.lists(st.sampled_from(["edge", "others"]), unique=True))
     parts = tuple(draw(chains(name)) for name in names)
-    port = PortStatistics(
-        name="lan", kind="tap", received=1, received_bytes=2, sent=3, sent_bytes=4, send_dropped=0, receive_overrun=0,
-        queued=draw(number), mode="", problem=draw(st.sampled_from(["", "down"])), connections=draw(number),
-    )  # fmt: skip
-    return NodeStatistics(
-        elapsed_ns=draw(number), iterations=1, in_flight=held + sum(chain.in_flight for chain in parts), flows=2,
-        received=held + sum(dropped.values()) + sum(chain.received for chain in parts), dropped=dropped, chains=parts,
+    problem = draw(st.sampled_from(["", "down"]))
+    port = record(
+        PortStatistics, name="lan", kind="tap", queued=draw(number), connections=draw(number), problem=problem
+    )
+    found = record(
+        NodeStatistics,
+        elapsed_ns=draw(number),
+        in_flight=held + sum(chain.in_flight for chain in parts),
+        received=held + sum(dropped.values()) + sum(chain.received for chain in parts),
+        dropped=dropped,
+        chains=parts,
         ports=(port,),
-    )  # fmt: skip
+    )
+    assert isinstance(found, NodeStatistics)
+    return found
 
 
 @given(st.lists(nodes(), max_size=4), st.lists(nodes(), max_size=3))

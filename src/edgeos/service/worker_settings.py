@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeos.node import kernels_part
 from edgeos.settings import Manifest, PortSettings, TenantSettings
 from edgeos.sharing import number_of_workers, steered_by_destination
-from edgeos.system_limits import fwps_allowed, fwps_of, is_compact
+from edgeos.system_limits import find_shortages, fwps_allowed, fwps_of, is_compact, this_system
 
 
 def keep_manifest(manifest: Manifest, folder: Path) -> Path:
@@ -52,8 +52,11 @@ def _share_of_tenant(tenant: TenantSettings, workers: int) -> TenantSettings:
 
 
 def _room_to_reload(manifest: Manifest) -> int:
-    """FWPs for clients that stay in chains which a reload has replaced: all that may live, as far as is allowed."""
-    return max(0, min(sum(chain.max_fwps for chain in manifest.chains), fwps_allowed(manifest) - fwps_of(manifest)))
+    """FWPs for clients that stay in chains which a reload has replaced: all that may live, if the system allows it."""
+    room = min(sum(chain.max_fwps for chain in manifest.chains), fwps_allowed(manifest) - fwps_of(manifest))
+    spare = manifest.node.spare_fwps + room
+    wanted = replace(manifest, node=replace(manifest.node, spare_fwps=spare))
+    return spare if room > 0 and not any(find_shortages(wanted, this_system())) else 0
 
 
 def what_must_restart(before: Manifest, after: Manifest) -> str:
