@@ -16,11 +16,11 @@ number = st.integers(0, 10**9)
 counts = st.dictionaries(st.sampled_from(["verdict", "no_rule", "killed"]), number)
 
 
-def record(kind: type, **values: Any) -> Any:
+def record(record_type: type, /, **values: Any) -> Any:
     """One whose other fields are 0, or empty."""
     empty = {"int": 0, "float": 0.0, "str": "", "dict[str, int]": {}, "bool": False}
-    others = {f.name: empty[f.type] for f in fields(kind) if f.name not in values and f.type in empty}
-    return kind(**others, **values)
+    others = {f.name: empty[f.type] for f in fields(record_type) if f.name not in values and f.type in empty}
+    return record_type(**others, **values)
 
 
 @st.composite
