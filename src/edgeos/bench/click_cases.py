@@ -6,6 +6,8 @@ run that did other work is no measurement.
 
 from __future__ import annotations
 
+import random
+import string
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,8 +108,9 @@ def _requests(client: int, flow: int) -> Sequence[bytes]:
     source, to = client_address("10.1", client), "192.0.2.1"
     head = "GET /articles/{}?q={} HTTP/1.1\r\nHost: example.org\r\nUser-Agent: Mozilla/5.0\r\nCookie: "
     queries = ["weather", "union+of+sets", "the+select+few", "etc", "bin+sh", "jndi", "scripts", "${jndi:ldap://x/a}"]
+    cookie = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=REQUEST))
     requests = [
-        head.format(number, query).encode().ljust(REQUEST - 4, b"c") + b"\r\n\r\n"
+        (head.format(number, query) + cookie)[: REQUEST - 4].encode() + b"\r\n\r\n"
         for number, query in enumerate(queries)
     ]
     return [_tcp(source, to, flow, 80, request) for request in requests]

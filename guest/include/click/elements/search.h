@@ -1,4 +1,5 @@
 /* Search: goes through a packet's bytes with an automaton, whose states from FIRST_FINAL on are those in which words end.
+ * While it is in its first state, no word has begun, and bytes at which none may begin are passed over.
  * Handlers: matches, drops, alerts, rules (read), reset (write). */
 static struct {
     uint64_t serial; /* of the packet, so that it counts once for each rule */
@@ -38,16 +39,32 @@ static const uint8_t *ME(payload)(const click_packet *p, uint32_t *len) {
     return transport + header;
 }
 
-static click_packet *ME(action)(click_packet *p) {
-    uint32_t len, state = 0;
+static const uint8_t *ME(pass_over)(const uint8_t *at, const uint8_t *end) {
+    while (end - at > 16) {
+        const uint32_t place = click_prefilter_place(&ME(prefilter), at);
+        at += place;
+        if (place < 16) break;
+    }
+    return at;
+}
+
+/* True when a rule drops the packet that has these bytes. */
+static bool ME(search)(const uint8_t *at, const uint8_t *end) {
+    uint32_t state = 0;
     bool drops = false;
-    const uint8_t *at = ME(payload)(p, &len);
-    S.serial++;
-    for (const uint8_t *end = at + len; at < end; at++) {
-        state = ME(table)[state * CLASSES + ME(classes)[*at]];
+    while (at < end) {
+        if (state == 0) at = ME(pass_over)(at, end);
+        state = ME(table)[state * CLASSES + ME(classes)[*at++]];
         if (state >= FIRST_FINAL) drops |= ME(final)(state);
     }
-    if (!drops) return p;
+    return drops;
+}
+
+static click_packet *ME(action)(click_packet *p) {
+    uint32_t len;
+    const uint8_t *at = ME(payload)(p, &len);
+    S.serial++;
+    if (!ME(search)(at, at + len)) return p;
     S.drops++;
     OUT(1, p);
     return NULL;

@@ -8,6 +8,7 @@ from edgeos.click.arguments import keyword, rest
 from edgeos.click.automaton import Automaton, TooManyStatesError, build
 from edgeos.click.element import Element, Read, Write
 from edgeos.click.kinds import ArgumentError, Boolean, Kind, Text, Word, bad, literal, unquote
+from edgeos.click.prefilter import prefilter
 
 RULES_MAX = 4096
 WORD_MAX = 256
@@ -90,6 +91,7 @@ class Search(Element):
         keyword("PAYLOAD", Boolean(), True),
     )
     action = True
+    headers = ("prefilter.h",)
     handlers = (Read("matches"), Read("drops"), Read("alerts"), Read("rules"), Write("reset"))
 
     def check(self) -> None:
@@ -133,6 +135,9 @@ class Search(Element):
             ("uint8_t", "drops_packet", [int(rule.action == "drop") for rule in rules]),
         ]
         lines = [f"static const {kind} ME({name})[] = {{{', '.join(map(str, data))}}};" for kind, name, data in rows]
+        filters = prefilter([rule.word for rule in rules], self["NOCASE"])
+        masks = ", ".join(f"{{{', '.join(map(str, row))}}}" for row in filters)
+        lines.append(f"static const click_prefilter ME(prefilter) = {{{masks}}};")
         names = ", ".join(literal(rule.name.encode()) for rule in rules)
         return "\n".join([*lines, f"static const char *const ME(names)[] = {{{names}}};"])
 
