@@ -52,7 +52,7 @@ class Soak:
         self._runs = 0
 
     def run(self) -> None:
-        """Calm, cycles of all faults until the time is over (one at least), calm."""
+        """Calm, cycles of all faults until the time is over (two at least) or something does not hold, calm."""
         self._calm()
         first: Held | None = None
         cycles = 0
@@ -60,6 +60,8 @@ class Soak:
         while cycles < 2 or time.monotonic() + len(faults) * FAULT_SECONDS < self._end:
             for fault in faults:
                 self._stretch(fault)
+                if self.problems:
+                    return
             cycles += 1
             held = self._held()
             first = first or held

@@ -20,6 +20,8 @@ WORKERS_PORT = 8008
 WORKERS = 2
 BETWEEN_SECONDS = 2.0
 BACK_SECONDS = 30.0
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: it ends when this process does, however that ends. Workers then end by themselves."""
 
 
 class Supervised:
@@ -76,7 +78,10 @@ class Supervised:
 def supervised(around: Network) -> Iterator[Supervised]:
     """In the middle namespace, at a port of its own; all its processes end with the context."""
     manifest = echo_manifest(port=WORKERS_PORT, workers=WORKERS).replace("127.0.0.1:", "0.0.0.0:")
-    with tempfile.TemporaryDirectory(prefix="edgeos-soak-") as folder, service(Path(folder), manifest) as node:
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeos-soak-") as folder,
+        service(Path(folder), manifest, ENDS_WITH_US) as node,
+    ):
         with around.middle.entered():
             node.start("--json", "result.json")
         node.wait_until_running()
