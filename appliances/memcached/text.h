@@ -6,7 +6,7 @@
 
 #define WORDS_MAX 23
 #define META_WORDS_MAX 19
-#define LINE_MAX_UNFINISHED 2048 /* without its end, only a `get` may be longer */
+#define LINE_MAX_UNFINISHED 16384 /* without its end, only a `get` may be longer; what memcached reads at once */
 #define BAD_FORMAT "CLIENT_ERROR bad command line format"
 #define TOO_LARGE "SERVER_ERROR object too large for cache"
 #define NO_MEMORY "SERVER_ERROR out of memory storing object"
