@@ -1,4 +1,4 @@
-"""Caches kept apart, bad input through real sockets beside a client that must not notice, and memory handed over clean."""
+"""Caches kept apart, bad input through real sockets beside a client that must not notice, memory handed over clean."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from memcached_harness import PROGRAM, program
-from memcached_node import CacheNode, ask, read_to_end, serving
+from memcached_node import APPLIANCE, CacheNode, ask, read_to_end, serving
 from test_memcached_conversations import of_program
+
+from edgeos import ChainSettings, Node, NodeSettings, TemplateSettings, TenantSettings, _native
 
 SECOND_NS = 10**9
 GET = b"get a\r\n"
@@ -257,3 +259,36 @@ def test_it_takes_what_a_client_may_send_in_tiny_pieces() -> None:
         while not got.endswith(b"VA 1\r\nx\r\n"):
             got += s.recv(1 << 16)
         assert got == b"STORED\r\n" + FOUND + b"VA 1\r\nx\r\n"
+
+
+def test_a_tenants_caches_stay_within_its_memory() -> None:
+    """Four caches that are full, of a tenant that may have as much; a fifth client finds no room, others go on."""
+    each, quota = 256 * 1024, 4 * 256 * 1024
+    port = _native.open_listener("clients", "tcp", "127.0.0.1", 0)
+    with Node(NodeSettings()) as node:
+        node.add_port(port)
+        node.add_template(TemplateSettings(name="cache", memory=each, **APPLIANCE))  # type: ignore[arg-type]
+        node.add_chain(ChainSettings(name="caches", path=("clients", "cache"), idle_timeout_ns=600 * SECOND_NS))
+        node.add_tenant(TenantSettings(name="acme", memory=quota))
+        node.add_rule("src 127.0.1.0/24", chain="caches", tenant="acme")
+        node.add_rule("any", chain="caches")
+        node.start()
+        caches = CacheNode(node, port)
+        for number in range(1, 5):
+            with caches.connect(f"127.0.1.{number}") as s:
+                for i in range(600):
+                    assert ask(s, b"set k%d 0 0 1000\r\n" % i + b"v" * 1000 + b"\r\n", b"\r\n") == b"STORED\r\n"
+            assert node.statistics().tenant("acme").memory <= quota
+        assert node.statistics().tenant("acme").memory == quota
+        with suppress(ConnectionResetError), caches.connect("127.0.1.5") as refused:
+            send_all(refused, GET)
+            assert read_to_end(refused) == b""
+        caches.wait_until(lambda s: s.tenant("acme").refused == {"tenant_memory": 1})
+        store(caches, "127.0.2.1")
+        assert look(caches, "127.0.2.1") == FOUND
+        for number in range(1, 5):
+            with caches.connect(f"127.0.1.{number}") as s:
+                assert ask(s, b"get k599\r\n", b"END\r\n").startswith(b"VALUE k599 ")
+        statistics = node.stop()
+    assert statistics.balance == 0
+    assert sum(statistics.chain("caches").kills.values()) == 0
