@@ -200,3 +200,21 @@ def test_ids_drops_and_tells() -> None:
         assert re.fullmatch(r"\d+\tlog4shell\n", matches["10.0.0.3"])
         assert it.read("edge/ids@10.0.0.3", "stopped.count")["sum"] > 0
     assert dropped(it, "verdict") > 0
+
+
+@needs("ping")
+def test_handlers_reach_the_clients_of_all_workers() -> None:
+    clients = [f"10.0.0.{n}" for n in range(2, 14)]
+    addresses = [f"{address}/24" for address in clients]
+    with lab("bridge", addresses, ["10.0.0.1/24"], edit=lambda text: f"[node]\nworkers = 2\n{text}") as it:
+        for source in clients:
+            assert it.pings("10.0.0.1", "-I", source, count=2) == 2
+        found = it.read("edge/bridge", "forth.count")
+        counts = {client["client"]: int(client["value"]) for client in found["clients"]}
+        assert set(counts) >= set(clients)
+        assert found["sum"] == sum(counts.values())
+        assert it.read("edge/bridge@10.0.0.9", "forth.count")["sum"] == 2
+        it.write("edge/bridge", "forth.reset", "")
+        after = {client["client"]: client["value"] for client in it.read("edge/bridge", "forth.count")["clients"]}
+        assert {after[address] for address in clients} == {"0"}
+    assert {worker["index"] for worker in it.statistics["workers"]} == {0, 1}
