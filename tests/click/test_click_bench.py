@@ -90,6 +90,8 @@ def test_a_run_says_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (row,) = found["results"]["configurations"]
     assert set(row["fwp_per_client"]) == {"1", "10"}
     assert row["module_bytes"] > 1000
+    assert row["bytes_per_client"] is None
+    assert any("memory a client" in what for what in found["not_measured"])
     assert row["build_seconds"] > 0
     assert row["native"]["ns_per_packet"] == pytest.approx(15625)
     assert found["ratios"]["vs_click.bridge"] > 0
