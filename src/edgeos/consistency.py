@@ -29,7 +29,7 @@ from edgeos.settings import (
     TenantSettings,
     UpstreamSettings,
 )
-from edgeos.sharing import what_keeps_workers_apart
+from edgeos.sharing import number_of_workers, what_keeps_workers_apart
 
 NamedRecord = PortSettings | UpstreamSettings | TemplateSettings | ChainSettings | TenantSettings
 Record = NodeSettings | NamedRecord | Grants | RuleSettings
@@ -132,7 +132,17 @@ def find_warnings(manifest: Manifest) -> list[str]:
             findings.add(f"template.{template.name}.define", f"the configuration has no ${name}")
     _warn_of_rules(findings, manifest)
     _warn_of_files(findings, manifest, graphs)
+    _warn_of_workers(findings, manifest)
     return findings.problems
+
+
+def _warn_of_workers(findings: Findings, manifest: Manifest) -> None:
+    workers = number_of_workers(manifest)
+    if workers == 1:
+        return
+    for chain in manifest.chains:
+        if chain.isolate == "shared":
+            findings.add(f"chain.{chain.name}.isolate", f'"shared" is one FWP for each of {workers} workers')
 
 
 def _check_resources(findings: Findings, manifest: Manifest) -> None:

@@ -302,6 +302,25 @@ def test_sighup_reloads_and_the_living_stay_where_they_are(tmp_path: Path, port:
         node.end()
 
 
+def test_a_chain_that_a_reload_changes_keeps_its_living(tmp_path: Path, port: int) -> None:
+    with service(tmp_path, echo_manifest(port=port)) as node, ExitStack() as stack:
+        node.running()
+        living = [stack.enter_context(connection(address, port)) for address in CLIENTS]
+        assert all(map(answers, living))
+        node.manifest.write_text(echo_manifest(port=port, isolate="client"))
+        node.ask("reload")
+        assert all(map(answers, living))
+        for address in CLIENTS:
+            with connection(address, port) as one, connection(address, port) as other:
+                assert answers(one)
+                assert answers(other)
+        old, new = sorted(node.ask("statistics")["chains"], key=lambda chain: not chain["retired"])
+        assert (old["retired"], old["activations"], old["live"]) == (True, len(CLIENTS), len(CLIENTS))
+        assert new["activations"] >= len(CLIENTS)
+        assert node.ask("statistics")["balance"] == 0
+        node.end()
+
+
 DROP_RULE = """
 [[rule]]
 match = "src 127.0.0.1"

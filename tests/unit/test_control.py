@@ -66,6 +66,17 @@ def test_one_connection_asks_many_things(client: ControlClient) -> None:
         assert client.ask("echo", value=value) == {"value": value}
 
 
+def test_a_defect_is_told_and_the_connection_goes_on(tmp_path: Path) -> None:
+    async def broken(request: Request) -> Any:
+        return {}["nothing"]
+
+    verbs: dict[str, Verb] = {"broken": broken, "echo": echo}
+    with serving(tmp_path / "s", verbs), ControlClient(tmp_path / "s") as client:
+        with pytest.raises(EdgeosError, match=r"an error inside edgeos: KeyError\('nothing'\)"):
+            client.ask("broken")
+        assert client.ask("echo") == {}
+
+
 def test_errors_come_back_as_they_were(client: ControlClient) -> None:
     with pytest.raises(ManifestError) as refused:
         client.ask("refuse")

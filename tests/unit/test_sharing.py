@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgeos import ManifestError, parse_manifest
+from edgeos.manifest import find_warnings
 from edgeos.service.supervisor import cores_for
 from edgeos.settings import Manifest
 from edgeos.sharing import number_of_workers, steered_by_destination
@@ -91,3 +92,12 @@ def test_a_worker_is_chosen_before_a_proxy_header_is_read(isolate: str, fits: bo
     with pytest.raises(ManifestError, match=r"port\.web\.proxy_protocol: .*isolate = \"connection\" in all chains"):
         manifest(**settings)
     assert number_of_workers(manifest(workers="auto", **settings)) == 1
+
+
+def test_what_is_shared_differently_by_workers_is_warned_of() -> None:
+    assert find_warnings(manifest()) == []
+    chain = {"edge": {"path": ["lan", "wire", "wan"], "isolate": "shared"}}
+    assert find_warnings(manifest(chain=chain)) == [
+        'settings: chain.edge.isolate: "shared" is one FWP for each of 2 workers'
+    ]
+    assert find_warnings(manifest(chain=chain, workers=1)) == []

@@ -120,6 +120,8 @@ class ControlServer:
             answer = encode_result(result)
         except EdgeosError as error:
             answer = encode_error(error)
+        except Exception as error:  # a defect: it is told, and whoever asked can go on
+            answer = encode_error(EdgeosError(f"an error inside edgeos: {error!r}"))
         if files:
             sent = socket.send_fds(connection, [answer[:1]], files)
             answer = answer[sent:]
