@@ -37,11 +37,11 @@ struct item {
 
 /* What clients can ask for; `stats reset` clears these alone. */
 static struct {
-    uint64_t total_items, total_connections, get_hits, get_misses, get_expired, get_flushed, sets, touches, touch_hits;
-    uint64_t touch_misses, delete_hits, delete_misses, incr_hits, incr_misses, decr_hits, decr_misses, cas_hits,
-        cas_misses;
-    uint64_t cas_badval, flushes, metas, too_large, no_memory, bytes_read, bytes_written, evictions, evicted_unfetched;
-    uint64_t evicted_active, evicted_nonzero, reclaimed, expired_unfetched, out_of_memory;
+    uint64_t bytes_read, bytes_written, get_hits, get_misses, sets, touches, total_items, get_expired; /* the usual ones */
+    uint64_t get_flushed, touch_hits, touch_misses, delete_hits, delete_misses, incr_hits, incr_misses, decr_hits;
+    uint64_t decr_misses, cas_hits, cas_misses, cas_badval, flushes, metas, too_large, no_memory, evictions;
+    uint64_t evicted_unfetched, evicted_active, evicted_nonzero, reclaimed, expired_unfetched, out_of_memory;
+    uint64_t total_connections;
     uint32_t evicted_age;
 } stats;
 

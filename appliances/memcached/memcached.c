@@ -74,6 +74,7 @@ static bool answer_in_place(const struct connection *c, edgeos_message *m) {
     if (m->kind != EDGEOS_DATA || !out.len || c->unsent || c->dead || c->closing || out.len > m->capacity) return false;
     memcpy(m->data, out.bytes, out.len);
     m->len = out.len;
+    stats.bytes_written += out.len;
     out.len = 0;
     return true;
 }

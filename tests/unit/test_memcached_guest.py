@@ -251,8 +251,9 @@ def test_an_idle_client_with_ten_small_items_fits_in_16_kib() -> None:
 
 def test_statistics_have_the_usual_sections() -> None:
     cache = GuestCache()
-    ask(cache, "set a 0 0 1\nx\nget a\nget b\n")
+    written = len(ask(cache, "set a 0 0 1\nx\nget a\nget b\n").replace("\n", "\r\n"))
     general = ask(cache, "stats\n")
+    assert f"STAT bytes_written {written}\n" in general
     for line in ("STAT cmd_get 2", "STAT get_hits 1", "STAT get_misses 1", "STAT curr_items 1", "STAT bytes 61"):
         assert f"{line}\n" in general
     assert general.endswith("END\n")

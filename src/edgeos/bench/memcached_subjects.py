@@ -77,6 +77,8 @@ def node(clients: int, cores: set[int]) -> Iterator[Subject]:
         if found["balance"] != 0 or found["kills"] != 0 or found["activations"] != clients:
             raise EdgeosError(f"{FWPS}: {clients} clients, and {words.strip()}")
 
+    with _service(FWPS, command, cores, lambda _: None):
+        pass  # compiles the guest where that has not been done: a compiler's memory is not that of caches
     with _service(FWPS, command, cores, judge) as subject:
         yield subject
 
