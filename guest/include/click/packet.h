@@ -51,9 +51,9 @@ typedef struct click_packet {
 
 EDGEOS_COUNTER(refused); /* packets that could not be sent: no room, or no such way */
 
-static uint64_t click_now;                                  /* nanoseconds since 1970; never goes back */
-static uint32_t click_first, click_last;                    /* slots of the burst */
-static uint32_t click_floor;                                /* slots below have been sent, or gave way to what was emitted */
+static uint64_t click_now = 1;           /* nanoseconds since 1970; never goes back; not 0, which means never */
+static uint32_t click_first, click_last; /* slots of the burst */
+static uint32_t click_floor;             /* slots below have been sent, or gave way to what was emitted */
 
 /* ---- The pool ---- */
 

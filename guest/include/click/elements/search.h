@@ -1,5 +1,6 @@
-/* Search: goes through a packet's bytes with an automaton, whose states from FIRST_FINAL on are those in which words end.
- * While it is in its first state, no word has begun, and bytes at which none may begin are passed over.
+/* Search: goes through a packet's bytes with an automaton, whose states from FIRST_FINAL on are those in which words end. In
+ * the table a state stands as the place of its row. While it is in its first state, no word has begun, and bytes at which
+ * none may begin are passed over.
  * Handlers: matches, drops, alerts, rules (read), reset (write). */
 static struct {
     uint64_t serial; /* of the packet, so that it counts once for each rule */
@@ -50,12 +51,12 @@ static const uint8_t *ME(pass_over)(const uint8_t *at, const uint8_t *end) {
 
 /* True when a rule drops the packet that has these bytes. */
 static bool ME(search)(const uint8_t *at, const uint8_t *end) {
-    uint32_t state = 0;
+    uint32_t row = 0;
     bool drops = false;
     while (at < end) {
-        if (state == 0) at = ME(pass_over)(at, end);
-        state = ME(table)[state * CLASSES + ME(classes)[*at++]];
-        if (state >= FIRST_FINAL) drops |= ME(final)(state);
+        if (row == 0) at = ME(pass_over)(at, end);
+        row = ME(table)[row + ME(classes)[*at++]];
+        if (row >= FIRST_FINAL * CLASSES) drops |= ME(final)(row / CLASSES);
     }
     return drops;
 }

@@ -106,7 +106,8 @@ class Search(Element):
             self._automaton: Automaton = build([rule.word for rule in self._rules], self["NOCASE"])
         except TooManyStatesError:
             raise self.error("the words are too many; allowed: fewer or shorter ones") from None
-        size = 2 * len(self._automaton.table)
+        entries = len(self._automaton.table)
+        size = entries * (2 if entries <= 65536 else 4)
         if size > TABLE_MAX:
             raise self.error(f"the words make a table of {size} bytes; allowed: {TABLE_MAX}, so fewer or shorter ones")
 
@@ -127,9 +128,10 @@ class Search(Element):
         starts = [0]
         for places in automaton.finals:
             starts.append(starts[-1] + len(places))
+        offsets = [state * automaton.class_count for state in automaton.table]
         rows = [
             ("uint8_t", "classes", automaton.classes),
-            ("uint16_t", "table", automaton.table),
+            ("uint16_t" if len(offsets) <= 65536 else "uint32_t", "table", offsets),
             ("uint16_t", "final_rules", flat),
             ("uint32_t", "final_starts", starts),
             ("uint8_t", "drops_packet", [int(rule.action == "drop") for rule in rules]),
