@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click_harness import errors, fuzz, start
 from click_packets import ether, icmp, ip, tcp, udp
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeos.click.automaton import build
@@ -18,6 +18,7 @@ from edgeos.click.source import ClickError, Source
 WORDS = st.lists(st.binary(min_size=1, max_size=6).map(lambda b: bytes(x % 3 + 97 for x in b)), min_size=1, max_size=8)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(WORDS, st.binary(max_size=40).map(lambda b: bytes(x % 4 + 97 for x in b)), st.booleans())
 def test_the_automaton_finds_what_a_plain_search_finds(words: list[bytes], data: bytes, fold: bool) -> None:
     text = data.upper() if fold else data

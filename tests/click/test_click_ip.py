@@ -162,7 +162,9 @@ def test_check_length(click: Click) -> None:
 
 
 @given(st.integers(0, 255), st.integers(2, 255), st.integers(0, 65535), st.binary(max_size=40))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_changed_checksums_are_those_of_the_whole(click: Click, tos: int, ttl: int, id_: int, data: bytes) -> None:
     packet = udp(tos=tos, ttl=ttl, id=id_, data=data)
     for device in ("ttl", "dscp", "mirror"):

@@ -78,7 +78,9 @@ def test_details_are_counted(click: Click) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 65535), st.integers(0, 65535))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_set_checksums_are_those_of_scapy(click: Click, data: bytes, sport: int, dport: int) -> None:
     good = udp(sport, dport, data)
     assert one(click, "setudp", good[:26] + b"\x12\x34" + good[28:]) == good
