@@ -114,7 +114,7 @@ def binary_commands(draw: st.DrawFn) -> bytes:
         extras = struct.pack(">I", draw(st.sampled_from([0, 1000])))
     if opcode == 0x50 or (opcode in (7, 8, 0x0A, 0x0B, 0x17, 0x18, 0x20) and draw(st.integers(0, 9))):
         key = b""  # an unknown command with a body is answered at once here, there when more has come
-    if not draw(st.sampled_from([*[1] * 12, 0])):
+    if opcode != 0x50 and not draw(st.sampled_from([*[1] * 12, 0])):
         extras = extras[:-1] or b"e"
     body = len(extras) + len(key) + len(value)
     return struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, body, 77, 0) + extras + key + value
