@@ -287,7 +287,7 @@ def test_sighup_reloads_and_the_living_stay_where_they_are(tmp_path: Path, port:
             node.process.send_signal(signal.SIGHUP)
             assert eventually(lambda: "reloaded" in node.log), node.log
             assert answers(old)
-            with connection("127.0.0.1", port) as refused, suppress(ConnectionResetError, BrokenPipeError):
+            with suppress(ConnectionResetError, BrokenPipeError), connection("127.0.0.1", port) as refused:
                 refused.sendall(b"x")
                 assert refused.recv(1) == b""
             with connection("127.0.0.2", port) as other:
