@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from memcached_harness import PROGRAM
@@ -49,3 +50,10 @@ def test_a_tiny_run_says_all(tmp_path: Path) -> None:
     assert set(found["ratios"].values()) == {None}  # they are of 1,000 clients
     assert (PROGRAM is None) == any("memcached" in what for what in found["not_measured"])
     save(result, tmp_path / "memcached.svg")
+
+
+def test_a_run_that_takes_too_long_says_what_it_left_out() -> None:
+    hurried = replace(TINY, sizes={1: (100,), 2: (100,)}, repetitions=3, seconds=0.0)
+    found = memcached.run(plan=hurried).as_dict()
+    assert {row["clients"] for row in found["results"]["loads"]} == {2}
+    assert any(what.startswith("throughput and latency of 1 clients") for what in found["not_measured"])

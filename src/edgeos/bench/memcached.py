@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -78,6 +79,8 @@ class Plan:
     warm_up_ms: int
     milliseconds: int
     offered_ms: int
+    seconds: float = 60.0
+    """After which no more repetitions are begun, nor other numbers of clients."""
 
 
 FULL = Plan(
@@ -92,6 +95,7 @@ FULL = Plan(
     warm_up_ms=150,
     milliseconds=600,
     offered_ms=1500,
+    seconds=210.0,
 )
 QUICK = Plan(
     sizes={10: (COMPARED_BYTES,), COMPARED: (COMPARED_BYTES,)},
@@ -146,12 +150,14 @@ def run(quick: bool = False, plan: Plan | None = None) -> Result:
         with bench.subjects(program) as subjects, Steps(bench.steps(len(subjects))) as steps:
             memory = bench.measure_memory(subjects, steps)
             loads = bench.measure_loads(subjects, steps)
-    results = {key: _median(values) for key, values in loads.items()}
+    medians = {key: _median(values) for key, values in loads.items()}
+    results = dict(sorted(medians.items(), key=lambda entry: entry[0][1].clients))
     rows = [_row(name, case, load) for (name, case), load in results.items()]
     ratios = _ratios(loads, memory)
     not_measured = ["real networks: clients and services share one machine"]
     if program is None:
         not_measured.append("memcached, as a process for each client and as one for all: it is not installed")
+    not_measured += bench.skipped
     if machine.cores == 1:
         not_measured.append("the load generator on a core of its own: there is one core only, so services share it")
     client_kib = _client_kib(memory)
@@ -243,6 +249,8 @@ class _Bench:
     def __init__(self, plan: Plan, load: Path) -> None:
         self.plan = plan
         self._load = load
+        self.skipped: list[str] = []
+        self._end = time.monotonic() + plan.seconds
         self._load_cores = load_cores()
         self._service_cores = service_cores()
 
@@ -292,9 +300,12 @@ class _Bench:
         return found
 
     def measure_loads(self, subjects: Sequence[Subject], steps: Steps) -> dict[tuple[str, Case], list[Load]]:
-        """Closed loops, then the offered load that follows from them."""
+        """Closed loops, then the offered load that follows from them; most clients first, as ratios are taken there."""
         found: dict[tuple[str, Case], list[Load]] = defaultdict(list)
-        for clients, sizes in self.plan.sizes.items():
+        for clients, sizes in sorted(self.plan.sizes.items(), reverse=True):
+            if found and self._late():
+                self.skipped.append(f"throughput and latency of {clients:,} clients: the run took too long already")
+                continue
             with ExitStack() as stack:
                 pairs = [(s, stack.enter_context(self._generator(s, clients))) for s in subjects]
                 for size in sizes:
@@ -305,6 +316,9 @@ class _Bench:
                 self._take_turns(pairs, offered, self.plan.offered_repetitions, found, steps)
         return found
 
+    def _late(self) -> bool:
+        return time.monotonic() > self._end
+
     def _take_turns(
         self,
         pairs: Sequence[tuple[Subject, _Generator]],
@@ -314,7 +328,9 @@ class _Bench:
         steps: Steps,
     ) -> None:
         milliseconds = self.plan.offered_ms if case.offered else self.plan.milliseconds
-        for _ in range(repetitions):
+        for number in range(repetitions):
+            if number and self._late():
+                return
             for subject, generator in pairs:
                 steps.next(f"{subject.name}, {case.clients:,} clients, {case.mix}, {case.bytes} bytes")
                 subject.resume()
