@@ -249,6 +249,19 @@ def test_an_idle_client_with_ten_small_items_fits_in_16_kib() -> None:
     assert cache.touched() <= 16 * 1024
 
 
+def test_memory_grows_with_the_data_only() -> None:
+    cache = GuestCache()
+    held = 0
+    for i in range(200):
+        size = 37 * (i % 60) + 1
+        assert ask(cache, f"set key{i} 0 0 {size}\n{'x' * size}\n") == "STORED\n"
+        held += size + 72  # key, CR LF, header of the item and of its block
+        if i % 20 == 0:
+            ask(cache, "get " + " ".join(f"key{j}" for j in range(i)) + "\n")
+            assert cache.touched() <= 24 * 1024 + held
+    assert cache.touched() > held // 2
+
+
 def test_statistics_have_the_usual_sections() -> None:
     cache = GuestCache()
     written = len(ask(cache, "set a 0 0 1\nx\nget a\nget b\n").replace("\n", "\r\n"))

@@ -256,7 +256,7 @@ class _Bench:
 
     def steps(self, subjects: int) -> int:
         cases = sum(len(sizes) * len(MIXES) * self.plan.repetitions for sizes in self.plan.sizes.values())
-        offered = len(self.plan.sizes) * self.plan.offered_repetitions
+        offered = sum(len(self._offered_mixes(clients)) for clients in self.plan.sizes) * self.plan.offered_repetitions
         return subjects * (len(self.plan.sizes) + cases + offered)
 
     @contextmanager
@@ -311,10 +311,15 @@ class _Bench:
                 for size in sizes:
                     for mix in MIXES:
                         self._take_turns(pairs, Case(clients, mix, size), self.plan.repetitions, found, steps)
-                capacity = median(load.rate for load in found[FWPS, Case(clients, "GET-heavy", COMPARED_BYTES)])
-                offered = Case(clients, "GET-heavy", COMPARED_BYTES, OFFERED_SHARE * capacity)
-                self._take_turns(pairs, offered, self.plan.offered_repetitions, found, steps)
+                for mix in self._offered_mixes(clients):
+                    capacity = median(load.rate for load in found[FWPS, Case(clients, mix, COMPARED_BYTES)])
+                    offered = Case(clients, mix, COMPARED_BYTES, OFFERED_SHARE * capacity)
+                    self._take_turns(pairs, offered, self.plan.offered_repetitions, found, steps)
         return found
+
+    def _offered_mixes(self, clients: int) -> tuple[str, ...]:
+        """Both where ratios are taken; elsewhere the usual one."""
+        return tuple(MIXES) if clients == max(self.plan.sizes) else ("GET-heavy",)
 
     def _late(self) -> bool:
         return time.monotonic() > self._end
@@ -360,11 +365,11 @@ def _ratios(
     def rates(name: str, mix: str = "GET-heavy") -> list[float]:
         return [load.rate for load in loads.get((name, Case(COMPARED, mix, COMPARED_BYTES)), ())]
 
-    def tails(name: str) -> list[float]:
+    def tails(name: str, mix: str = "GET-heavy") -> list[float]:
         return [
             load.p99_ns
             for (subject, case), found in loads.items()
-            if subject == name and case.clients == COMPARED and case.offered
+            if (subject, case.clients, case.mix) == (name, COMPARED, mix) and case.offered
             for load in found
         ]
 
@@ -374,6 +379,7 @@ def _ratios(
 
     return {
         "p99_vs_processes_1000": _paired(tails(PROCESSES), tails(FWPS)),
+        "p99_vs_processes_1000_set_heavy": _paired(tails(PROCESSES, "SET-heavy"), tails(FWPS, "SET-heavy")),
         "throughput_vs_processes_1000": _paired(rates(FWPS), rates(PROCESSES)),
         "throughput_vs_processes_1000_set_heavy": _paired(rates(FWPS, "SET-heavy"), rates(PROCESSES, "SET-heavy")),
         "memory_vs_processes_1000": ratio(held(PROCESSES), held(FWPS)),
@@ -436,13 +442,14 @@ def _closed_table(results: Mapping[tuple[str, Case], Load]) -> Table:
 
 
 def _offered_table(results: Mapping[tuple[str, Case], Load]) -> Table:
-    columns = ("clients", "offered/s", "subject", "answered/s", "unanswered", "p50", "p99", "p99.9")
-    table = plain_table(*columns, left=0, title=f"Offered load, GET-heavy, {COMPARED_BYTES} bytes")
-    table.columns[2].justify = "left"
+    columns = ("clients", "mix", "offered/s", "subject", "answered/s", "unanswered", "p50", "p99", "p99.9")
+    table = plain_table(*columns, left=0, title=f"Offered load, values of {COMPARED_BYTES} bytes")
+    for column in (1, 3):
+        table.columns[column].justify = "left"
     for (name, case), load in results.items():
         if case.offered:
-            cells = (f"{case.clients:,}", f"{case.offered:,.0f}", name, f"{load.rate:,.0f}", f"{load.unanswered:,}")
-            table.add_row(*cells, *_times(load))
+            what = (f"{case.clients:,}", case.mix, f"{case.offered:,.0f}", name)
+            table.add_row(*what, f"{load.rate:,.0f}", f"{load.unanswered:,}", *_times(load))
     return table
 
 

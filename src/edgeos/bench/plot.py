@@ -205,7 +205,7 @@ def _ports(results: Mapping[str, Any]) -> Figure:
 
 
 def _memcached(results: Mapping[str, Any]) -> Figure:
-    rows = [row for row in results["loads"] if row["offered"]]
+    rows = [row for row in results["loads"] if row["offered"] and row["mix"] == "GET-heavy"]
     subjects = list(dict.fromkeys(row["subject"] for row in rows))
     figure = Figure(figsize=(10, 4), layout="constrained")
     tails, distribution = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
