@@ -43,6 +43,9 @@ KINDS: tuple[PacketKind, ...] = ("afpacket", "afxdp")
 BRIDGE = "kernel bridge"
 PROCESSES = "process per client"
 PROCESSES_MOST = 2000
+LATE_SHARE = 0.02
+"""Of the packets that were sent more than 0.1 ms after they were due, from which the machine was not quiet."""
+
 
 _NOTES = (
     f"messages of 64 bytes, {MEMORY_RATE:,} a second from memory and {WIRE_RATE:,} a second over veth, from all "
@@ -122,7 +125,7 @@ def run(quick: bool = False) -> Result:
             Bar(name=f"{name} (p99, {port})", value=ratios[name], bar=RATIO_MAX, better="lower")
             for port, name in bars.items()
         ),
-        notes=(*_NOTES, f"C programs by {compiler}"),
+        notes=(*_NOTES, f"C programs by {compiler}", *_disturbed(passages)),
         not_measured=tuple(_merged(not_measured)),
         tables=tuple(
             _table(port, passages) for port in (MEMORY, *KINDS, "none") if any(k[0] == port for k in passages)
@@ -187,6 +190,15 @@ def _ratios(passages: dict[_Key, Passage]) -> dict[str, float | None]:
 def _row(key: _Key, one: Passage) -> dict[str, Any]:
     port, subject, clients = key
     return {"port": port, "subject": subject, "clients": clients, **asdict(one)}
+
+
+def _disturbed(passages: dict[_Key, Passage]) -> tuple[str, ...]:
+    late = max((one.late for one in passages.values()), default=0.0)
+    if late < LATE_SHARE:
+        return ()
+    return (
+        f"the sender was late with up to {late:.0%} of the packets: other work ran, expect tails that are not ours",
+    )
 
 
 def _merged(lines: Sequence[str]) -> list[str]:
