@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,6 +250,33 @@ def test_an_idle_client_with_ten_small_items_fits_in_16_kib() -> None:
     for i in range(10):
         assert ask(cache, f"set key{i} 0 0 20\n{'x' * 20}\n") == "STORED\n"
     assert cache.touched() <= 16 * 1024
+
+
+def test_each_cache_draws_a_key_for_its_hash_when_its_first_message_comes() -> None:
+    caches = [GuestCache(), GuestCache()]
+    assert [cache.guest.drawn for cache in caches] == [[], []]
+    for cache in caches * 2:
+        assert ask(cache, "set a 0 0 1\nx\n") == "STORED\n"
+    assert [len(cache.guest.drawn) for cache in caches] == [1, 1]
+    one, other = (cache.guest.drawn[0] for cache in caches)
+    assert len(one) == len(other) == 16
+    assert one != other
+
+
+@pytest.mark.skipif(sys.hash_info.algorithm != "siphash13", reason="this Python hashes in another way")
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 100, 250])
+def test_keys_are_hashed_by_siphash(length: int) -> None:
+    key = "".join(chr(97 + i % 26) for i in range(length))
+    code = f"print(hash({key!r}.encode()) & (1 << 64) - 1)"
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # under a key of zeros
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    expected = int(found.stdout)
+    cache = GuestCache()
+    cache.guest.draw = bytes
+    assert ask(cache, f"set {key} 0 0 9\n<a value>\n") == "STORED\n"
+    memory = cache.guest.read(0, cache.guest.memory_size())
+    at = memory.rindex(f"{key}<a value>".encode())
+    assert memory[at - 8 : at - 4] == ((expected ^ expected >> 32) & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def test_memory_grows_with_the_data_only() -> None:

@@ -64,8 +64,8 @@ _NOTES = (
     "intended moment, unanswered requests count with the time they waited",
     "the subjects take turns on the same cores, and are stopped while they are not measured; ratios are medians of the "
     f"repetitions' own ratios, at {COMPARED:,} clients, GET-heavy, {COMPARED_BYTES} bytes",
-    f"memory: proportional set sizes with ten values of {SMALL_BYTES} bytes for each client; the node's whole process, "
-    "Python included, against the sum of the memcached processes (-t 1)",
+    f"memory: proportional set sizes with ten values of {SMALL_BYTES} bytes for each client; the process of the "
+    "data plane, Python included, against the sum of the memcached processes (-t 1)",
 )
 
 
