@@ -328,13 +328,6 @@ def test_what_a_port_adds_is_beyond_one_veth_pair_with_the_same_pause():
     assert ports.added_ns(("tap", "spin", 1000), trips) is None
 
 
-def test_more_fwps_than_a_node_has_room_for_are_named():
-    assert scale_runs.CHAIN_PER_CLIENT.fwps(1000) == 3000
-    assert scale_runs.SHARED.fwps(1000) == 1
-    with pytest.raises(EdgeosError, match="30,000 FWPs are more"):
-        scale_runs.CHAIN_PER_CLIENT.fwps(10_000)
-
-
 def test_the_most_without_loss_is_below_the_first_loss():
     def churn(lost: int, kept_up: bool = True) -> Churn:
         figures = dict.fromkeys(Churn.__dataclass_fields__, 0)

@@ -152,9 +152,7 @@ def _crowds(plan: Plan) -> tuple[list[Crowd], list[str]]:
         crowd = Crowd(rate=rate, lifetime_ns=life, messages=MESSAGES, seconds=seconds)
         if SPARE * crowd.live > LIVE_MOST:
             lives = f"{rate:,} a second that live {approximate_duration(life)}"
-            skipped.append(
-                f"{lives}: {crowd.live:,} at a time are more than the {LIVE_MOST:,} that a node has room for"
-            )
+            skipped.append(f"{lives}: {crowd.live:,} at a time are more than the {LIVE_MOST:,} that a run has room for")
         else:
             crowds.append(crowd)
     once = [Crowd(rate=rate, lifetime_ns=ONCE_NS, messages=1, seconds=plan.seconds / 2) for rate in plan.once]

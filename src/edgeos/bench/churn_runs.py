@@ -20,7 +20,7 @@ SECOND_NS = 1_000_000_000
 SPARE = 1.3  # room for clients that leave a little late, and for a generator that catches up
 LATE_NS = 50_000_000  # that much later some leave when the system disturbs, whatever the lifetime
 LIVE_MOST = 15_000
-"""Clients at a time that a node has room for with a system's default limit of memory mappings."""
+"""Clients at a time for which a run makes room: as many as must live at once, see `bench density`."""
 
 KEPT_UP = 0.98  # share of what was offered
 DRAIN_SECONDS = 30.0
