@@ -178,6 +178,16 @@ nb::dict snapshot_dict(const Snapshot& s) {
   for (const TenantSnapshot& tenant : s.tenants) tenants.append(tenant_dict(tenant));
   d["ports"] = ports;
   d["tenants"] = tenants;
+  nb::dict unmatched;
+  unmatched["asked"] = s.decisions.asked;
+  unmatched["answered"] = s.decisions.answered;
+  unmatched["failed"] = s.decisions.failed;
+  unmatched["defaulted"] = s.decisions.defaulted;
+  unmatched["late"] = s.decisions.late;
+  unmatched["turned_away"] = s.decisions.turned_away;
+  unmatched["waiting"] = s.decisions.waiting;
+  unmatched["kept"] = s.decisions.kept;
+  d["unmatched"] = unmatched;
   return d;
 }
 
@@ -187,6 +197,20 @@ nb::dict owner_dict(const FlowKey& owner) {
   d["address"] = nb::bytes(address.data(), address.size());
   d["is_ip"] = owner.ethertype() == 0;
   d["vlan"] = owner.vlan();
+  return d;
+}
+
+nb::dict question_dict(const Question& q) {
+  nb::dict d = owner_dict(q.client);
+  const auto peer = q.peer.bytes();
+  d["id"] = q.id;
+  d["peer"] = nb::bytes(peer.data(), peer.size());
+  d["client_port"] = q.client_port;
+  d["peer_port"] = q.peer_port;
+  d["port"] = q.port;
+  d["protocol"] = q.protocol;
+  d["ip_version"] = q.ip_version;
+  d["server_name"] = q.server_name;
   return d;
 }
 
@@ -279,6 +303,25 @@ void bind_worker(nb::module_& m) {
       .def("apply", &apply, nb::kw_only(), "chains"_a, "retired_chains"_a, "retired_templates"_a, "rules"_a,
            "removed_rules"_a, "rule_orders"_a, "tenants"_a = std::vector<TenantSpec>{},
            "removed_tenants"_a = std::vector<std::string>{})
+      .def("set_decisions",
+           [](Worker& self, uint64_t deadline_ns, uint64_t keep_ns, uint32_t clients_max, uint32_t waiting_max, const Rule& otherwise) {
+             self.set_decisions(DecisionSettings{deadline_ns, keep_ns, clients_max, waiting_max, otherwise, nullptr});
+           },
+           nb::kw_only(), "deadline_ns"_a, "keep_ns"_a, "clients_max"_a, "waiting_max"_a, "otherwise"_a, WithoutGil())
+      .def("take_questions",
+           [](Worker& self, uint64_t timeout_ns) {
+             std::vector<Question> questions;
+             {
+               const nb::gil_scoped_release released;
+               questions = self.take_questions(timeout_ns);
+             }
+             nb::list all;
+             for (const Question& question : questions) all.append(question_dict(question));
+             return all;
+           },
+           "timeout_ns"_a)
+      .def("answer", [](Worker& self, uint64_t question, const std::optional<Rule>& rule) { self.answer(question, rule); },
+           "question"_a, "rule"_a.none(), WithoutGil())
       .def("run_once", [](Worker& self) { return self.run_once(); }, WithoutGil())
       .def("start", [](Worker& self) { self.start(); })
       .def("stop", [](Worker& self) { self.stop(); }, WithoutGil())

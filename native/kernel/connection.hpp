@@ -23,6 +23,7 @@ enum class ConnectionState : uint8_t {
   free,
   header,      // accepted; the PROXY header is awaited
   hello,       // it is known who the client is; the first bytes of TLS are awaited, which name the server
+  undecided,   // no rule matches, and an answer about the client is awaited
   connecting,  // to an upstream
   open,
   lingering,   // the guest has closed it: what waits is written, then what still comes is thrown away until the peer closes

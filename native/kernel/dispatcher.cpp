@@ -13,11 +13,12 @@ constexpr uint32_t kEvictLooks = 64;     // longest idle instances looked at for
 
 }  // namespace
 
-Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains, RuleTable& rules,
+Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains, RuleTable& rules, Decisions& decisions,
                        Mma& mma, uint32_t max_flows, uint32_t max_instances)
     : ports_(ports),
       chains_(chains),
       rules_(rules),
+      decisions_(decisions),
       mma_(mma),
       table_(max_flows + max_instances),
       max_flows_(max_flows) {
@@ -49,6 +50,7 @@ void Dispatcher::refresh() {
   }
   for (const auto& instance : instances_)
     if (instance->chain != nullptr && instance->chain->is_wire()) release(*instance);
+  decisions_.refresh();
   cache_.clear();
   for (uint16_t port = 0; port < ports_.size(); port++) identify(port, *bursts_[port]);
 }
@@ -150,7 +152,7 @@ uint32_t Dispatcher::dispatch(uint16_t port, Burst& burst) {
       } else if (hold(port, burst.packets[first], parsed.key)) {
         return 1;
       }
-      if (entry == kNoEntry) return refuse(why);
+      if (entry == kNoEntry) return why == Drop::undecided && wait(port, burst.packets[first]) ? 1 : refuse(why);
     }
     place = enter(port, burst, first, entry);
   }
@@ -254,7 +256,73 @@ Dispatcher::Choice Dispatcher::choose(uint16_t port, const ParsedPacket& parsed,
     return {chain, entry.get(), key};
   }
   why = Drop::no_rule;
-  return {};
+  return decisions_.asks() && !draining_ ? decide(FlowView{parsed, reverse_only_[port], port, server_name}, why) : Choice{};
+}
+
+// What was answered about a client that no rule matches.
+Dispatcher::Choice Dispatcher::decide(const FlowView& view, Drop& why) const {
+  const ParsedPacket& parsed = view.packet;
+  const Question about{0, client_key(view), view.peer(), view.client_port(), view.peer_port(), view.port,
+                       parsed.protocol, parsed.ip_version, std::string(view.server_name)};
+  Decision* decision = decisions_.find(about, now_ns_, why);
+  if (decision == nullptr) return {};
+  why = Drop::unmatched;
+  const Rule& rule = decision->rule.rule;
+  if (rule.action < 0) return {};
+  Chain& chain = *chains_[static_cast<size_t>(rule.action)];
+  const Entry& entry = chain.spec().entries[view.port];
+  why = Drop::no_rule;
+  if (chain.closed() || !entry.open) return {};
+  const FlowKey key = owner_key(chain, rule.isolation, FlowView{parsed, entry.direction == kReverse, view.port, view.server_name});
+  if (chain.retired() && table_.find(key, table_.hash(key)) == kNoEntry) return {};
+  return {&chain, &decision->rule, key};
+}
+
+FlowKey Dispatcher::client_key(const FlowView& view) {
+  FlowKey key{};
+  key.a = view.client();
+  key.set_transport(0, 0, 0, KeyKind::owner, view.packet.ip_version == 0);
+  key.set_scope(view.packet.key.vlan(), view.packet.key.domain(), UINT16_MAX);
+  return key;
+}
+
+// Keeps a message until there is an answer about its client; false when as many wait as may.
+bool Dispatcher::wait(uint16_t port, const Packet& packet) {
+  if (undecided_.size() >= kUndecidedMax || packet.len > kSlotSizeMax) return false;
+  ParsedPacket parsed;
+  parse_packet(packet.data, packet.len, domains_[port], parsed);
+  const FlowKey key = client_key(FlowView{parsed, reverse_only_[port], port});
+  const auto of_client = [&](const Held& held) { return held.key == key; };
+  if (std::count_if(undecided_.begin(), undecided_.end(), of_client) >= kUndecidedPerClient) return false;
+  undecided_.push_back(Held{key, {packet.data, packet.data + packet.len}, packet.time_ns, 0, port});
+  return true;
+}
+
+void Dispatcher::settle(const FlowKey& client) {
+  std::vector<Held> its;
+  for (Held& held : undecided_)
+    if (held.key == client) its.push_back(std::move(held));
+  std::erase_if(undecided_, [&](const Held& held) { return held.key == client; });
+  for (const Held& held : its) dispatch_alone(held);
+}
+
+void Dispatcher::dispatch_alone(const Held& held) {
+  const Packet packet{held.bytes.data(), static_cast<uint32_t>(held.bytes.size()), held.time_ns};
+  FlowKey key;
+  bool first_fragment = false;
+  parse_key(packet.data, packet.len, domains_[held.port], key, first_fragment);
+  const uint64_t hash = table_.hash(key);
+  Drop why = Drop::no_rule;
+  uint32_t entry = table_.find(key, hash);
+  if (entry == kNoEntry) entry = bind(held.port, packet, hash, why);
+  if (entry == kNoEntry) {
+    refuse(why);
+    return;
+  }
+  ChainInstance& instance = *instances_[table_[entry].instance];
+  const uint32_t flow = table_[entry].flow;
+  if (admit(held.port, &packet, &flow, 1, instance) == 0) refuse(Drop::ring_full);
+  if (first_fragment) remember_fragments(held.port, packet, instance, flow);
 }
 
 uint32_t Dispatcher::bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why) {
@@ -397,6 +465,7 @@ bool Dispatcher::hold(uint16_t port, const Packet& packet, const FlowKey& key) {
 
 void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
   now_ns_ = now_ns;
+  for (const FlowKey& client : decisions_.expire(now_ns)) settle(client);
   for (const auto& chain : chains_) {
     for (uint32_t i = 0; i < most; i++) {
       ChainInstance* instance = chain->longest_idle();
@@ -423,12 +492,13 @@ uint64_t Dispatcher::next_expiry_ns() const {
     if (i != nullptr) next = std::min(next, i->last_used_ns + chain->idle_timeout_ns());
   }
   for (const Held& h : held_) next = std::min(next, h.until_ns);
-  return next;
+  return std::min(next, decisions_.next_expiry_ns());
 }
 
 void Dispatcher::shut_down() {
-  counters_.dropped[size_t(Drop::evicted)] += held_.size() + pending_;
+  counters_.dropped[size_t(Drop::evicted)] += held_.size() + undecided_.size() + pending_;
   held_.clear();
+  undecided_.clear();
   pending_ = 0;
   for (auto& burst : bursts_) burst->next = burst->count = 0;
   for (const auto& instance : instances_)

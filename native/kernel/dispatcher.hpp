@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "clock.hpp"
+#include "decisions.hpp"
 #include "flow_cache.hpp"
 #include "flow_table.hpp"
 #include "mma.hpp"
@@ -27,7 +28,7 @@ class Streams;
 class Dispatcher {
  public:
   Dispatcher(const std::vector<Port*>& ports, const std::vector<std::unique_ptr<Chain>>& chains,
-             RuleTable& rules, Mma& mma, uint32_t max_flows, uint32_t max_instances);
+             RuleTable& rules, Decisions& decisions, Mma& mma, uint32_t max_flows, uint32_t max_instances);
 
   // After chains or rules have changed: what was passed on unchanged meets the rules anew; other flows stay.
   void refresh();
@@ -49,6 +50,10 @@ class Dispatcher {
   ChainInstance* admit(uint16_t port, const ParsedPacket& ends, std::string_view server_name, uint64_t serial, uint64_t now_ns,
                        Drop& why);
   uint16_t domain(uint16_t port) const { return domains_[port]; }
+  // There is an answer about a client: its messages that waited meet it.
+  void settle(const FlowKey& client);
+  // Answers that came so far; connections that wait for one look again when there are more.
+  uint64_t answers() const { return decisions_.changes(); }
   // Whether any rule for this port asks for the server's name of TLS.
   bool asks_server_name(uint16_t port) const { return asks_server_name_[port]; }
   // Ends an instance of which no message is in flight.
@@ -57,7 +62,7 @@ class Dispatcher {
   void shut_down();
 
   bool exhausted() const;  // no port will ever receive again, and nothing is pending
-  uint32_t held() const { return static_cast<uint32_t>(held_.size()) + pending_; }
+  uint32_t held() const { return static_cast<uint32_t>(held_.size() + undecided_.size()) + pending_; }
   uint32_t flows() const { return table_.size(); }
   const DispatcherCounters& counters() const { return counters_; }
   ChainInstance& instance(uint32_t number) { return *instances_[number]; }
@@ -104,6 +109,10 @@ class Dispatcher {
     FlowKey owner{};
   };
   Choice choose(uint16_t port, const ParsedPacket& parsed, std::string_view server_name, Drop& why) const;
+  Choice decide(const FlowView& view, Drop& why) const;
+  static FlowKey client_key(const FlowView& view);
+  bool wait(uint16_t port, const Packet& packet);
+  void dispatch_alone(const Held& held);
   uint32_t bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why);
   static FlowKey owner_key(const Chain& chain, Isolation isolation, const FlowView& view);
   uint32_t find_or_activate(Chain& chain, RuleEntry& rule, const FlowKey& key, uint64_t started_ns, Drop& why);
@@ -123,6 +132,7 @@ class Dispatcher {
   const std::vector<Port*>& ports_;
   const std::vector<std::unique_ptr<Chain>>& chains_;
   RuleTable& rules_;
+  Decisions& decisions_;
   Mma& mma_;
   Streams* streams_ = nullptr;
   uint64_t now_ns_ = 0;
@@ -139,6 +149,7 @@ class Dispatcher {
   std::vector<std::unique_ptr<ChainInstance>> instances_;
   std::vector<ChainInstance*> free_instances_;
   std::vector<Held> held_;
+  std::vector<Held> undecided_;  // by client, in the order in which they came
   uint32_t pending_ = 0;  // received from a lossless port, waiting for room in a chain
   DispatcherCounters counters_;
 };

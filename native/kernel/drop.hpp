@@ -33,6 +33,9 @@ enum class Drop : uint8_t {
   tenant_clients,   // a new client, and its tenant has as many as it may
   tenant_fwps,      // a new client, and its tenant has as many FWPs as it may
   tenant_memory,    // a new client or a fresh FWP, and its tenant's FWPs have as much memory as they may
+  undecided,        // no rule matches, an answer is awaited, and as many of its client's messages wait as may
+  unasked,          // no rule matches, and too many clients wait for an answer or are remembered
+  unmatched,        // no rule matches, and the answer, or the default, was to drop
   draining,         // a new client, and the node lets nobody in any more
   count
 };
@@ -40,7 +43,8 @@ enum class Drop : uint8_t {
 inline constexpr std::array<std::string_view, size_t(Drop::count)> kDropNames = {
     "verdict", "oversize", "ring_full", "killed", "tx_full", "no_rule", "rule", "malformed",
     "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted", "no_connection",
-    "new_clients", "tenant_messages", "tenant_copies", "tenant_cpu", "tenant_clients", "tenant_fwps", "tenant_memory", "draining"};
+    "new_clients", "tenant_messages", "tenant_copies", "tenant_cpu", "tenant_clients", "tenant_fwps", "tenant_memory", "undecided",
+    "unasked", "unmatched", "draining"};
 
 enum class Kill : uint8_t {
   none,

@@ -72,8 +72,9 @@ bool Streams::receive(uint64_t now_ns) {
   epoll_event events[kEvents];
   const int count = epoll_wait(epoll_.get(), events, kEvents, 0);
   for (int i = 0; i < count; i++) handle_event(events[i].data.u64, events[i].events);
-  if (waiting_until_ns_ <= now_ns_) {
+  if (waiting_until_ns_ <= now_ns_ || answers_seen_ != dispatcher_.answers()) {
     waiting_until_ns_ = UINT64_MAX;
+    answers_seen_ = dispatcher_.answers();
     while (Connection* c = waiting_.front()) schedule(*c);
   }
   uint32_t served = 0;
@@ -100,6 +101,7 @@ void Streams::handle_event(uint64_t tag, uint32_t events) {
   c.peer_closing |= closing;
   if (c.state == ConnectionState::header) return read_header(c);
   if (c.state == ConnectionState::hello) return read_hello(c);
+  if (c.state == ConnectionState::undecided) return;  // what came lies there until it is known who hears it
   if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0 && c.out.size() > 0) flush(c);
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) == 0) return;
   c.readable = true;
@@ -110,6 +112,7 @@ void Streams::handle_event(uint64_t tag, uint32_t events) {
 
 void Streams::serve(Connection& c) {
   if (c.state == ConnectionState::lingering) return linger(c);
+  if (c.state == ConnectionState::undecided) return choose_chain(c);
   ChainInstance* instance = c.instance;
   if (instance != nullptr && !tell_news(c)) return park(c);
   if (c.state == ConnectionState::gone) {
@@ -314,6 +317,8 @@ void Streams::lose(Connection& c, Ending ending, bool reset) {
     const Refusal too_late = c.state == ConnectionState::hello ? Refusal::no_hello : Refusal::header_timeout;
     return turn_away(c, ending == Ending::evicted ? Refusal::stopping : too_late);
   }
+  if (c.state == ConnectionState::undecided)
+    return turn_away(c, ending == Ending::evicted ? Refusal::stopping : Refusal::undecided);
   if (c.service != nullptr) {
     Service& service = *c.service;
     Listener& listener = service.listener;

@@ -169,8 +169,9 @@ class Streams {
   std::vector<Connection*> free_;
   FlowIndex index_;
   WorkList work_;
-  WorkList waiting_;  // for their tenant's quota
+  WorkList waiting_;  // for their tenant's quota, or for an answer about their client
   uint64_t waiting_until_ns_ = UINT64_MAX;
+  uint64_t answers_seen_ = 0;  // about clients that no rule matches
   Deadlines connecting_;
   Deadlines lingering_;
   std::vector<uint32_t> leaving_;  // numbers of instances

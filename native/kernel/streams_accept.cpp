@@ -34,6 +34,9 @@ Refusal refusal_of(Drop why) {
     case Drop::tenant_clients: return Refusal::tenant_clients;
     case Drop::tenant_fwps: return Refusal::tenant_fwps;
     case Drop::tenant_memory: return Refusal::tenant_memory;
+    case Drop::undecided: return Refusal::undecided;
+    case Drop::unasked: return Refusal::unasked;
+    case Drop::unmatched: return Refusal::unmatched;
     case Drop::draining: return Refusal::stopping;
     default: return Refusal::no_rule;
   }
@@ -178,7 +181,13 @@ void Streams::read_hello(Connection& c) {
 void Streams::choose_chain(Connection& c) {
   Service& service = *c.service;
   Refusal why = Refusal::no_rule;
-  if (!attach(c, why)) return turn_away(c, why);
+  c.readable |= c.state == ConnectionState::undecided;
+  if (!attach(c, why)) {
+    if (why != Refusal::undecided) return turn_away(c, why);
+    c.state = ConnectionState::undecided;
+    set_deadline(c, nullptr);  // the answer has a deadline of its own
+    return wait(c, UINT64_MAX);
+  }
   service.awaited--;
   service.listener.connections.accepted++;
   service.listener.connections.connections++;
@@ -207,6 +216,7 @@ void Streams::read_header(Connection& c) {
 // Nobody has heard of it yet.
 void Streams::turn_away(Connection& c, Refusal reason) {
   set_deadline(c, nullptr);
+  unplace(c);
   c.service->awaited--;
   refuse(*c.service, reason, c.fd);
   c.fd = -1;

@@ -40,7 +40,7 @@ void Worker::prepare() {
   if (prepared_) return;
   // Chains may come later, so there is an owner's entry for every FWP that the engine can make, and one for every wire.
   const uint32_t instances = engine_.settings().fwps + kChainsMax;
-  dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, mma_, settings_.max_flows, instances);
+  dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, decisions_, mma_, settings_.max_flows, instances);
   const auto is_listener = [](Port* port) { return port->as_listener() != nullptr; };
   if (!upstreams_.empty() || std::any_of(ports_.begin(), ports_.end(), is_listener)) {
     streams_ = std::make_unique<Streams>(ports_, upstreams_, *dispatcher_, ready_);
@@ -173,6 +173,7 @@ void Worker::start() {
 
 void Worker::stop() {
   const std::lock_guard only_one(stopping_mutex_);
+  decisions_.stop();
   stopping_ = true;
   wake();
   if (thread_.joinable()) thread_.join();
@@ -199,8 +200,11 @@ void Worker::loop() {
   std::string failure;
   try {
     while (!stopping_.load(std::memory_order_relaxed)) {
-      const bool busy = iterate();
-      if (has_commands_.load(std::memory_order_acquire)) run_commands();
+      bool busy = iterate();
+      if (has_commands_.load(std::memory_order_acquire)) {
+        run_commands();
+        busy = true;  // they may have left something to do
+      }
       if (busy) continue;
       if (executor_->outstanding() > 0) {  // the executor may need this core
         std::this_thread::yield();
@@ -357,6 +361,7 @@ Snapshot Worker::snapshot(bool with_guest_counters) {
       s.ports.push_back({p->name(), p->counters(), p->queued(), p->mode(), p->problem(), std::nullopt});
       if (const Listener* listener = p->as_listener()) s.ports.back().connections = listener->connections;
     }
+    s.decisions = decisions_.counters();
     for (const auto& tenant : tenants_) s.tenants.push_back({tenant->name(), tenant->quotas(), tenant->counters});
     if (dispatcher_ == nullptr) return;
     dispatcher_->for_each_instance([&](const ChainInstance& instance) {

@@ -79,6 +79,7 @@ struct Snapshot {
   std::vector<ChainSnapshot> chains;
   std::vector<PortSnapshot> ports;
   std::vector<TenantSnapshot> tenants;
+  DecisionCounters decisions;
 };
 
 struct ClientSnapshot {
@@ -142,6 +143,11 @@ class Worker {
   void stop_listening();
   // Lets no new clients in, at listeners and at ports for packets; those that are there stay until they leave.
   void drain();
+  // What becomes of clients that no rule matches: they are asked about, or not any more. Throws when the default cannot be had.
+  void set_decisions(std::optional<DecisionSettings> settings);
+  // From the thread that asks; nothing is taken after stop(). An answer that names a chain that is not there fails.
+  std::vector<Question> take_questions(uint64_t timeout_ns) { return decisions_.take_questions(timeout_ns); }
+  void answer(uint64_t question, const std::optional<Rule>& rule);
   Snapshot snapshot(bool with_guest_counters);
   std::vector<ClientSnapshot> clients(uint32_t chain);
   // Reads or writes a guest's named value at one stage, in the FWP of the client with this address or in all live ones. A
@@ -164,6 +170,7 @@ class Worker {
   void check(const Change& change) const;
   Tenant* tenant(const std::string& name);
   uint64_t places_of(const Pool& pool) const;
+  bool can_run(const Rule& rule);
   void charge_burst(Run& run, uint64_t elapsed_ns);
   bool run_ready();
   void flush_ports();
@@ -189,6 +196,7 @@ class Worker {
   ChainCounters gone_;  // of chains whose places were given to others
   std::vector<std::unique_ptr<Tenant>> tenants_;
   RuleTable rules_;
+  Decisions decisions_;
   ReadyList ready_;
   TimerQueue timers_;
   Mma mma_;

@@ -83,6 +83,29 @@ uint64_t Worker::places_of(const Pool& pool) const {
   return places;
 }
 
+bool Worker::can_run(const Rule& rule) {
+  if (!rule.tenant.empty() && tenant(rule.tenant) == nullptr) return false;
+  const auto number = static_cast<size_t>(rule.action);
+  return rule.action == Rule::kDropAction || (rule.action >= 0 && number < chains_.size() && !chains_[number]->retired());
+}
+
+void Worker::set_decisions(std::optional<DecisionSettings> settings) {
+  call([&] {
+    if (settings && !can_run(settings->otherwise)) throw std::runtime_error("the default names a chain or a tenant that is not there");
+    if (settings) settings->tenant = tenant(settings->otherwise.tenant);
+    decisions_.set(std::move(settings));
+  });
+}
+
+void Worker::answer(uint64_t question, const std::optional<Rule>& rule) {
+  call([&] {
+    const uint64_t now_ns = clock_.now_ns();
+    const bool usable = rule && can_run(*rule);
+    const auto client = usable ? decisions_.answer(question, *rule, tenant(rule->tenant), now_ns) : decisions_.fail(question, now_ns);
+    if (client && dispatcher_ != nullptr) dispatcher_->settle(*client);
+  });
+}
+
 Tenant* Worker::tenant(const std::string& name) {
   const auto found = std::find_if(tenants_.begin(), tenants_.end(), [&](const auto& t) { return t->name() == name && !t->removed(); });
   return found == tenants_.end() ? nullptr : found->get();

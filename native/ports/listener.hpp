@@ -46,6 +46,9 @@ enum class Refusal : uint8_t {
   tenant_clients,  // a new client, and its tenant is at a limit: of clients, FWPs or their memory
   tenant_fwps,
   tenant_memory,
+  undecided,       // no rule matches: an answer about the client is awaited, could not be asked for, or was to drop
+  unasked,
+  unmatched,
   stopping,        // the node takes no new clients any more
   count
 };
@@ -53,7 +56,7 @@ enum class Refusal : uint8_t {
 inline constexpr std::array<std::string_view, size_t(Refusal::count)> kRefusalNames = {
     "max_connections", "max_per_client", "accept_rate", "no_descriptors", "bad_header", "header_timeout", "no_hello",
     "rule", "no_rule", "max_fwps", "no_fwp", "blocked", "max_clients", "new_clients", "tenant_clients", "tenant_fwps",
-    "tenant_memory", "stopping"};
+    "tenant_memory", "undecided", "unasked", "unmatched", "stopping"};
 
 // Why a connection ended.
 enum class Ending : uint8_t {

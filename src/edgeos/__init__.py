@@ -43,10 +43,13 @@ from edgeos.statistics import (
     PortStatistics,
     StageStatistics,
     TenantStatistics,
+    UnmatchedStatistics,
 )
 from edgeos.template import Template
+from edgeos.unmatched import Answer, UnmatchedClient
 
 __all__ = [
+    "Answer",
     "Chain",
     "ChainSettings",
     "ChainStatistics",
@@ -74,6 +77,8 @@ __all__ = [
     "TemplateSettings",
     "TenantSettings",
     "TenantStatistics",
+    "UnmatchedClient",
+    "UnmatchedStatistics",
     "UpstreamSettings",
     "build",
     "check_settings",

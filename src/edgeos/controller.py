@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeos import _native
@@ -21,8 +21,10 @@ from edgeos.errors import EdgeosError, GuestError, LimitError
 from edgeos.graph import ChainGraph, Destination, Entry, build_graph
 from edgeos.guest import WASMTIME_VERSION, load_guest
 from edgeos.manifest import check_settings
+from edgeos.match import parse_match
 from edgeos.native_rule import native_rule
 from edgeos.settings import ChainSettings, Manifest, RuleSettings, TemplateSettings, TenantSettings
+from edgeos.unmatched import Answer
 
 _ISOLATION = {"shared": 0, "client": 1, "connection": 2, "flow": 2}
 _WHEN_FULL = {"refuse": 0, "evict": 1}
@@ -30,6 +32,7 @@ _ON_KILL = {"restart": 0, "block": 1}
 _NONE, _DROP, _STAGE, _PORT = 0, 1, 2, 3
 _DROP_ACTION = -1
 _NEW_CHAIN = -1000  # and below, as in rule.hpp
+_ANY = parse_match("any")
 
 _RouteRow = list[tuple[int, int, int, int]]
 
@@ -86,6 +89,7 @@ class Controller:
         self._chains: dict[str, _Chain] = {}
         self._rules: dict[int, _Rule] = {}
         self._tenants: dict[str, TenantSettings] = {}
+        self._wires: set[tuple[str, str]] = set()  # that answers about unmatched clients ask for
         self._domains: dict[str, int] = {}
         self._rule_numbers = itertools.count(1)
 
@@ -127,6 +131,31 @@ class Controller:
             if added:
                 self._change(retired_templates=added)
             raise
+
+    def rule_of_answer(
+        self, answer: Answer, manifest: Manifest, rules: Sequence[Rule], given: Mapping[str, Checkpoint]
+    ) -> _native.Rule:
+        """The kernel's rule of what was answered about a client; the rest is as for `apply`. Raises EdgeosError."""
+        rule = RuleSettings(
+            match=_ANY,
+            chain=answer.chain,
+            drop=answer.chain is None and answer.pass_ports is None,
+            pass_ports=answer.pass_ports or (),
+            isolate=answer.isolate,
+            tenant=answer.tenant,
+        )
+        check_settings(replace(manifest, rules=(rule,)))
+        if answer.pass_ports and _wire(answer.pass_ports) not in self._chains:
+            self._wires.add(answer.pass_ports)
+            self.apply(manifest, rules, given)
+        name = _wire(answer.pass_ports) if answer.pass_ports else answer.chain
+        isolations = {chain.name: chain.isolate for chain in manifest.chains}
+        return native_rule(
+            _ANY,
+            action=_DROP_ACTION if name is None else self._chains[name].number,
+            isolation=_ISOLATION[answer.isolate or isolations.get(answer.chain or "", "shared")],
+            tenant=answer.tenant or "",
+        )
 
     def _apply_chains(self, manifest: Manifest, rules: Sequence[Rule], templates: dict[str, _Template]) -> None:
         wanted = self._wanted_chains(manifest, templates)
@@ -181,7 +210,9 @@ class Controller:
             chains[settings.name] = _Chain(settings, graph, numbers, -1)
         for rule in manifest.rules:
             if rule.pass_ports:
-                chains[_wire(rule)] = _Chain(None, _wire_graph(*rule.pass_ports), (), -1)
+                chains[_wire(rule.pass_ports)] = _Chain(None, _wire_graph(*rule.pass_ports), (), -1)
+        for ports in self._wires:
+            chains[_wire(ports)] = _Chain(None, _wire_graph(*ports), (), -1)
         return chains
 
     def _plan_rules(
@@ -192,7 +223,7 @@ class Controller:
         new, orders, running = [], [], {}
         for order, rule in enumerate(rules):
             settings = rule.settings
-            target = _wire(settings) if settings.pass_ports else settings.chain
+            target = _wire(settings.pass_ports) if settings.pass_ports else settings.chain
             action = _DROP_ACTION if target is None else places[target]
             isolate = settings.isolate or isolations.get(settings.chain or "", "shared")
             wanted = _Rule(settings, action, _ISOLATION[isolate], order, -1)
@@ -329,9 +360,9 @@ def _no_room(error: RuntimeError) -> LimitError:
     return LimitError(f"the change needs {error}; set node.spare_fwps and restart, or remove chains first")
 
 
-def _wire(rule: RuleSettings) -> str:
-    """The name of the wire that a rule passes messages on by; no chain can have it."""
-    return f"pass {' '.join(rule.pass_ports)}"
+def _wire(ports: Sequence[str]) -> str:
+    """The name of the wire that messages are passed on by; no chain can have it."""
+    return f"pass {' '.join(ports)}"
 
 
 def _wire_graph(near: str, far: str) -> ChainGraph:

@@ -6,6 +6,7 @@ The kernel moves the messages on a thread of its own; this module sets it up, st
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,7 @@ from edgeos.settings import (
 from edgeos.statistics import ClientStatistics, NodeStatistics, client_statistics, node_statistics
 from edgeos.system_limits import fwps_of, is_compact, require_system
 from edgeos.template import Template
+from edgeos.unmatched import DROP, Answer, Asker, Asking, Callback
 
 _WAIT = {"adaptive": 0, "spin": 1, "block": 2}
 
@@ -78,6 +80,9 @@ class Node:
         self._rules: tuple[Rule, ...] = ()
         self._rule_numbers = itertools.count(1)
         self._closed: NodeStatistics | None = None
+        self._asking: Asking | None = None
+        self._asker: Asker | None = None
+        self._changing = threading.RLock()  # what the asker needs may change the node too
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, *, progress: Callable[[str], None] | None = None) -> Self:
@@ -191,6 +196,50 @@ class Node:
         rules = tuple(other for other in self._rules if other.number != rule.number)
         self._change(replace(self._manifest, rules=tuple(other.settings for other in rules)), rules=rules)
 
+    def on_unmatched(
+        self,
+        callback: Callback,
+        *,
+        deadline: float = 0.1,
+        default: Answer = DROP,
+        keep: float = 60.0,
+        max_clients: int = 65536,
+        max_waiting: int = 1024,
+    ) -> None:
+        """Asks a callback about each client that no rule matches, once, on a thread of its own.
+
+        It returns an `Answer`, the name of a chain, or None for the default, within `deadline` seconds; else, and when
+        it raises, the default holds. The decision is kept until nothing was heard of the client for `keep` seconds, or
+        chains or rules change while it has no FWP. Up to 4 of the client's messages wait for it, 256 in all; a
+        connection waits whole. Of `max_clients` known clients `max_waiting` may wait for an answer; others are dropped.
+        """
+        if not 0 < deadline <= 3600 or not 0 < keep <= 86_400 or min(max_clients, max_waiting) < 1:
+            raise EdgeosError(
+                f"found deadline={deadline}, keep={keep}, max_clients={max_clients}, max_waiting={max_waiting}; "
+                "allowed: seconds up to an hour and up to a day, and at least 1 client"
+            )
+        self._asking = Asking(
+            callback=callback,
+            deadline=deadline,
+            default=default,
+            keep=keep,
+            max_clients=max_clients,
+            max_waiting=max_waiting,
+        )
+        if self._has_ports and self._closed is None:
+            self._start_asker(*self._running())
+
+    def _start_asker(self, worker: _native.Worker, controller: Controller) -> None:
+        if self._asker is not None:
+            self._asker.stop()
+        if self._asking is not None:
+            names = [port.name for port in self._manifest.ports]
+            self._asker = Asker(worker, self._asking, names, lambda answer: self._rule_of_answer(controller, answer))
+
+    def _rule_of_answer(self, controller: Controller, answer: Answer) -> _native.Rule:
+        with self._changing:
+            return controller.rule_of_answer(answer, self._manifest, self._rules, self._guests)
+
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in the order in which they are asked."""
@@ -235,14 +284,15 @@ class Node:
         rules: tuple[Rule, ...] | None = None,
         guests: Mapping[str, Checkpoint] | None = None,
     ) -> None:
-        if self._closed is not None:
-            raise EdgeosError("the node has been stopped")
-        rules = self._rules if rules is None else rules
-        names = {template.name for template in manifest.templates}
-        known = {name: guest for name, guest in {**self._guests, **(guests or {})}.items() if name in names}
-        if self._controller is not None:
-            self._controller.apply(manifest, rules, known)
-        self._manifest, self._rules, self._guests = manifest, rules, known
+        with self._changing:
+            if self._closed is not None:
+                raise EdgeosError("the node has been stopped")
+            rules = self._rules if rules is None else rules
+            names = {template.name for template in manifest.templates}
+            known = {name: guest for name, guest in {**self._guests, **(guests or {})}.items() if name in names}
+            if self._controller is not None:
+                self._controller.apply(manifest, rules, known)
+            self._manifest, self._rules, self._guests = manifest, rules, known
 
     def prepare(self) -> None:
         """Builds the guests and makes room for FWPs, all but the ports. Raises as `start`, which does it otherwise."""
@@ -308,7 +358,9 @@ class Node:
             return self._closed
         kinds: dict[str, str] = {port.name: port.kind for port in self._manifest.ports}
         kinds.update({name: port_kind(port) for name, port in self._native_ports.items()})
-        return node_statistics(self._prepared().snapshot(guest_counters), kinds)
+        statistics = node_statistics(self._prepared().snapshot(guest_counters), kinds)
+        problem = "" if self._asker is None else self._asker.problem
+        return replace(statistics, unmatched=replace(statistics.unmatched, problem=problem))
 
     def clients(self, chain: str) -> tuple[ClientStatistics, ...]:
         """The live clients of a chain with their guests' counters. KeyError when there is no such chain."""
@@ -387,6 +439,8 @@ class Node:
             return self._closed
         worker = self._prepared()
         before = self.statistics(guest_counters=False)
+        if self._asker is not None:
+            self._asker.stop()
         worker.stop()
         after = self.statistics()
         # Stopping unbinds every FWP; how many were live is what the user wants to know.
@@ -424,6 +478,7 @@ class Node:
         worker, controller = self._made()
         if not self._has_ports:
             self._open_ports(worker)
+            self._start_asker(worker, controller)
         return worker, controller
 
     def _made(self) -> tuple[_native.Worker, Controller]:

@@ -116,6 +116,27 @@ class TenantStatistics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnmatchedStatistics:
+    """Clients that no rule matched, see `Node.on_unmatched`: how many were asked about, and what became of that.
+
+    `failed` counts callbacks that raised or gave an answer that cannot be, `defaulted` clients that got the default for
+    that or for want of an answer in time, `late` answers that came after it, `turned_away` messages and connections of
+    clients beyond the bounds. `waiting` and `kept` are clients now: without and with a decision. `problem` is what the
+    callback raised last.
+    """
+
+    asked: int = 0
+    answered: int = 0
+    failed: int = 0
+    defaulted: int = 0
+    late: int = 0
+    turned_away: int = 0
+    waiting: int = 0
+    kept: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeStatistics:
     """The whole node. `dropped` are messages for which no chain was found; chains count their own.
 
@@ -131,6 +152,7 @@ class NodeStatistics:
     chains: tuple[ChainStatistics, ...]
     ports: tuple[PortStatistics, ...]
     tenants: tuple[TenantStatistics, ...] = ()
+    unmatched: UnmatchedStatistics = UnmatchedStatistics()
     lost: int = 0
 
     @property
@@ -205,7 +227,8 @@ def node_statistics(snapshot: dict[str, Any], kinds: dict[str, str]) -> NodeStat
     )
     ports = (PortStatistics(kind=kinds[port["name"]], **port) for port in snapshot["ports"])
     tenants = (TenantStatistics(**tenant) for tenant in snapshot["tenants"])
-    records = {"chains": tuple(chains), "ports": tuple(ports), "tenants": tuple(tenants)}
+    unmatched = UnmatchedStatistics(**snapshot["unmatched"])
+    records = {"chains": tuple(chains), "ports": tuple(ports), "tenants": tuple(tenants), "unmatched": unmatched}
     return NodeStatistics(**{**snapshot, **records})
 
 

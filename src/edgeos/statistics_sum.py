@@ -11,7 +11,14 @@ from dataclasses import fields, is_dataclass, replace
 from functools import reduce
 from typing import Any, TypeVar
 
-from edgeos.statistics import ChainStatistics, NodeStatistics, PortStatistics, StageStatistics, TenantStatistics
+from edgeos.statistics import (
+    ChainStatistics,
+    NodeStatistics,
+    PortStatistics,
+    StageStatistics,
+    TenantStatistics,
+    UnmatchedStatistics,
+)
 
 _Record = TypeVar("_Record")
 
@@ -40,8 +47,11 @@ def after_death(last: NodeStatistics) -> NodeStatistics:
         for port in last.ports
     )
     tenants = tuple(replace(tenant, memory=0, fwps=0, clients=0) for tenant in last.tenants)
+    unmatched = replace(last.unmatched, waiting=0, kept=0)
     lost = last.lost + last.in_flight
-    return replace(last, in_flight=0, lost=lost, flows=0, chains=chains, ports=ports, tenants=tenants)
+    return replace(
+        last, in_flight=0, lost=lost, flows=0, chains=chains, ports=ports, tenants=tenants, unmatched=unmatched
+    )
 
 
 def statistics_from(plain: dict[str, Any]) -> NodeStatistics:
@@ -59,6 +69,7 @@ def statistics_from(plain: dict[str, Any]) -> NodeStatistics:
                 for chain in plain["chains"]
             ),
             "ports": tuple(PortStatistics(**_known(PortStatistics, port)) for port in plain["ports"]),
+            "unmatched": UnmatchedStatistics(**_known(UnmatchedStatistics, plain["unmatched"])),
             "tenants": tuple(TenantStatistics(**_known(TenantStatistics, tenant)) for tenant in plain["tenants"]),
         }
     )
@@ -81,6 +92,8 @@ def _add(one: _Record, other: _Record) -> _Record:
 def _sum(name: str, one: Any, other: Any) -> Any:
     if isinstance(one, bool):
         return one or other
+    if isinstance(one, UnmatchedStatistics):
+        return _add(one, other)
     if isinstance(one, int | float):
         return max(one, other) if name == "elapsed_ns" or name.startswith("activation_") else one + other
     if isinstance(one, dict):

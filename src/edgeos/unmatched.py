@@ -1,0 +1,130 @@
+"""Clients that no rule matches: a program's callback is asked about each, once, on a thread of its own.
+
+The kernel keeps some of the client's messages meanwhile, holds to the deadline by itself, and remembers what was
+decided until nothing has been heard of the client for a while. Nothing that the callback does reaches the path of
+messages.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgeos import _native
+from edgeos.statistics import client_address
+
+_WAIT_NS = 200_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmatchedClient:
+    """Who is asked about, and the first message: addresses and ports seen from the client.
+
+    `port` is the node's port of entry; `protocol` is IP's number (6: TCP, 17: UDP), 0 for what is not IP; `server_name`
+    is that of TLS, where rules ask for names, else empty.
+    """
+
+    address: str
+    client_port: int
+    peer: str
+    peer_port: int
+    protocol: int
+    vlan: int | None
+    port: str
+    server_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What becomes of a client: a chain it goes through, two ports it is passed on between, or, with neither, a drop.
+
+    `isolate` overrides the chain's, `tenant` names whose quotas hold.
+    """
+
+    chain: str | None = None
+    pass_ports: tuple[str, str] | None = None
+    isolate: Literal["shared", "client", "connection", "flow"] | None = None
+    tenant: str | None = None
+
+
+DROP = Answer()
+
+Callback = Callable[[UnmatchedClient], Answer | str | None]
+"""Returns an answer, the name of a chain, or None for the default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How clients are asked about, see `Node.on_unmatched`."""
+
+    callback: Callback
+    deadline: float
+    default: Answer
+    keep: float
+    max_clients: int
+    max_waiting: int
+
+
+class Asker:
+    """The thread that asks. `rule_of` makes the kernel's rule of an answer, or raises."""
+
+    def __init__(
+        self, worker: _native.Worker, asking: Asking, ports: list[str], rule_of: Callable[[Answer], _native.Rule]
+    ) -> None:
+        self._worker = worker
+        self._asking = asking
+        self._ports = ports
+        self._rule_of = rule_of
+        self._stopping = threading.Event()
+        self._problem = ""
+        worker.set_decisions(
+            deadline_ns=int(asking.deadline * 1e9),
+            keep_ns=int(asking.keep * 1e9),
+            clients_max=asking.max_clients,
+            waiting_max=asking.max_waiting,
+            otherwise=rule_of(asking.default),
+        )
+        self._thread = threading.Thread(target=self._ask, name="edgeos-unmatched", daemon=True)
+        self._thread.start()
+
+    @property
+    def problem(self) -> str:
+        """What the callback raised last, empty if nothing."""
+        return self._problem
+
+    def stop(self) -> None:
+        """Asks no more. A callback that runs is not waited for: it may never return."""
+        self._stopping.set()
+
+    def _ask(self) -> None:
+        while not self._stopping.is_set():
+            for raw in self._worker.take_questions(_WAIT_NS):
+                if self._stopping.is_set():
+                    return
+                self._worker.answer(raw["id"], self._answer_of(raw))
+
+    def _answer_of(self, raw: dict[str, Any]) -> _native.Rule | None:
+        """The kernel's rule, or None when the default is to hold because the callback failed."""
+        try:
+            given = self._asking.callback(_client(raw, self._ports))
+            if given is None:
+                given = self._asking.default
+            return self._rule_of(Answer(chain=given) if isinstance(given, str) else given)
+        except Exception as error:  # whatever a program's callback does, the node goes on
+            self._problem = f"{type(error).__name__}: {error}"
+            return None
+
+
+def _client(raw: dict[str, Any], ports: list[str]) -> UnmatchedClient:
+    return UnmatchedClient(
+        address=client_address(raw["address"], raw["is_ip"]),
+        client_port=raw["client_port"],
+        peer=client_address(raw["peer"], raw["is_ip"]),
+        peer_port=raw["peer_port"],
+        protocol=raw["protocol"],
+        vlan=(raw["vlan"] & 0xFFFF) - 1 if raw["vlan"] else None,
+        port=ports[raw["port"]],
+        server_name=raw["server_name"],
+    )
