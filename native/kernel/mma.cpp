@@ -330,7 +330,10 @@ void Mma::move_stream_emission(const Source& from, const Run& run, const Emissio
   const Destination to = streams_->destination(from.instance, from.fwp.stage, e.flow, e.port);
   const uint8_t* data = run.bytes.data() + e.offset;
   const MessageMeta about = from.fwp.meta[e.index];
-  if (to.kind == Destination::Kind::none) return from.chain.drop(from.instance, Drop::no_connection);
+  if (to.kind == Destination::Kind::none) {  // it has gone since the guest spoke: bytes are lost, its end is no news
+    const bool bytes = e.kind == MessageKind::data || e.kind == MessageKind::datagram;
+    return bytes ? from.chain.drop(from.instance, Drop::no_connection) : from.chain.finish_consumed(from.instance, 1);
+  }
   if (to.kind == Destination::Kind::stage) return route(from, to, data, e.len, about.speaking_of(e.flow, e.kind));
   const iovec piece{const_cast<uint8_t*>(data), e.len};
   deliver(from, to, e.flow, e.kind, &piece, 1);

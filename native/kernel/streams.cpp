@@ -473,6 +473,7 @@ void Streams::killed(ChainInstance& instance, uint8_t stage) {
     lose(*c, Ending::killed, true);
     c->silent = !anybody || c->upstream != 0;
   }
+  room(instance);  // its messages are gone
 }
 
 void Streams::leave(ChainInstance& instance) {
