@@ -43,6 +43,9 @@ bool can_emit(const wasmtime_module_t* module) {
   return emits;
 }
 
+constexpr uint32_t kHotStack = 128;     // bytes of stack that small guests use
+constexpr uint32_t kHotMessage = 1536;  // bytes of a first message
+
 std::vector<uint64_t> find_hot_pages(const Layout& l) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   std::vector<uint64_t> pages;
@@ -50,10 +53,10 @@ std::vector<uint64_t> find_hot_pages(const Layout& l) {
     for (uint64_t p = from / page * page; p < to && pages.size() < kHotPagesMax; p += page)
       if (std::find(pages.begin(), pages.end(), p) == pages.end()) pages.push_back(p);
   };
-  if (l.stack >= 256) add(l.stack - 256, l.stack);
+  if (l.stack >= kHotStack) add(l.stack - kHotStack, l.stack);
   add(l.messages, l.messages + sizeof(GuestMessage));
   add(l.verdicts, l.verdicts + sizeof(int32_t));
-  add(l.data, l.data + std::min(l.slot_size, 1536u));
+  add(l.data, l.data + std::min(l.slot_size, kHotMessage));
   for (const CounterLayout& c : l.counters) add(c.address, c.address + 8);
   return pages;
 }

@@ -25,6 +25,7 @@ from edgeos.click.source import ClickError
 from edgeos.consistency import find_warnings
 from edgeos.errors import EdgeosError, ManifestError
 from edgeos.findings import printable
+from edgeos.guest_build import STACK_DEFAULT
 from edgeos.manifest import load_manifest
 from edgeos.report import LiveReport, summary
 from edgeos.schema import INNER, SECTIONS
@@ -180,7 +181,7 @@ def build(
     slot_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help='Largest message, such as "9KiB".', show_default="2KiB")
     ] = None,
-    stack: Annotated[str, typer.Option(metavar="SIZE", help="Stack of one FWP.")] = "8KiB",
+    stack: Annotated[str, typer.Option(metavar="SIZE", help="Stack of one FWP.")] = f"{STACK_DEFAULT}B",
 ) -> None:
     """Compile C to a guest module."""
     from edgeos import guest_build  # noqa: PLC0415  (only this command needs a compiler)

@@ -22,8 +22,9 @@ from edgeos.code_cache import CodeCache
 from edgeos.errors import GuestError
 from edgeos.share import share
 
-STACK_DEFAULT: Final = 8192
-"""Bytes of stack for C variables whose address is taken."""
+STACK_DEFAULT: Final = 8192 + 192
+"""Bytes of stack for C variables whose address is taken. A little more than whole pages: the part that each call uses
+then shares a page with the messages' records, which lie right behind it."""
 
 TIME_LIMIT_DEFAULT: Final = 300.0
 """Seconds that the compiler may take; its first run builds its C library, which takes about 40."""

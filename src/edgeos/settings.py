@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edgeos.guest_build import STACK_DEFAULT
 from edgeos.match import Match
 
 KIB = 1024
@@ -126,7 +127,7 @@ class TemplateSettings:
     config: bytes = b""
     memory: int = 1024 * KIB
     budget_ns: int = 10 * MILLISECOND_NS
-    stack: int = 8 * KIB
+    stack: int = STACK_DEFAULT
     slots: int | None = None
     slot_size: int | None = None
     ready_low: int = 8
