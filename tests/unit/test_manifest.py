@@ -67,7 +67,7 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for device in ("eth0", "veth0"):
         (devices / device).mkdir()
     monkeypatch.setattr(consistency.socket, "if_nameindex", lambda: [(1, entry.name) for entry in devices.iterdir()])
-    monkeypatch.setattr(Appliance, "names", staticmethod(lambda: ["bridge", "firewall", "monitor"]))
+    monkeypatch.setattr(Appliance, "names", staticmethod(lambda: ["bridge", "firewall", "memcached", "monitor"]))
     monkeypatch.chdir(tmp_path)
 
 
@@ -282,7 +282,7 @@ ROWS = [
     (
         '[template.fw]\nappliance = "firewall"',
         '[template.fw]\nappliance = "firewal"',
-        'edge.toml: template.fw.appliance: found "firewal"; allowed: bridge, firewall, monitor;'
+        'edge.toml: template.fw.appliance: found "firewal"; allowed: bridge, firewall, memcached, monitor;'
         ' did you mean "firewall"?',
     ),
     (
