@@ -39,7 +39,7 @@ BURST_MAX = 32
 
 _DRIVER = Path(__file__).resolve().parent / "click_driver.c"
 _FLAGS = (
-    "-std=gnu2x", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-type-limits", "-fsanitize=address,undefined",
+    "-std=gnu2x", "-O0", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-type-limits", "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all", "-DEDGEOS_HOST_TEST",
 )  # fmt: skip
 
