@@ -269,6 +269,7 @@ def test_quick_scale_says_all(prefix: list[str], home: Path):
     found = quick_run("scale", prefix, home)
     assert {"per_client_vs_shared_2000", "per_client_vs_shared_2000_afpacket"} <= set(found["ratios"])
     rows = {(row["port"], row["subject"], row["clients"]): row for row in found["results"]["passages"]}
+    assert 0 <= found["results"]["stalled_share"] < 1
     for clients in (1, 2000):
         for subject in scale_runs.SUBJECTS:
             assert rows["memory", subject.name, clients]["lost"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from edgeos.bench.chain_runs import build_rewriter
+from edgeos.bench.cores import pinned, service_cores
 from edgeos.bench.machine import this_machine
 from edgeos.bench.middlebox import PacketKind, spaces
 from edgeos.bench.programs import Programs
@@ -43,6 +45,7 @@ KINDS: tuple[PacketKind, ...] = ("afpacket", "afxdp")
 BRIDGE = "kernel bridge"
 PROCESSES = "process per client"
 PROCESSES_MOST = 2000
+STALLS_MS = 500
 LATE_SHARE = 0.02
 """Of the packets that were sent more than 0.1 ms after they were due, from which the machine was not quiet."""
 
@@ -105,6 +108,7 @@ def run(quick: bool = False) -> Result:
                         except EdgeosError as error:
                             failed[key] = str(error)
         compiler = programs.compiler
+        stalled = _stalled_share(programs.make("stalls"))
     passages = {key: _median(values) for key, values in samples.items() if values}
     ratios = _ratios(passages)
     not_measured = ["network cards"]
@@ -119,13 +123,13 @@ def run(quick: bool = False) -> Result:
         benchmark="scale",
         quick=quick,
         machine=machine,
-        results={"passages": [_row(key, one) for key, one in passages.items()]},
+        results={"passages": [_row(key, one) for key, one in passages.items()], "stalled_share": stalled},
         ratios=ratios,
         bars=tuple(
             Bar(name=f"{name} (p99, {port})", value=ratios[name], bar=RATIO_MAX, better="lower")
             for port, name in bars.items()
         ),
-        notes=(*_NOTES, f"C programs by {compiler}", *_disturbed(passages)),
+        notes=(*_NOTES, f"C programs by {compiler}", _stalls(stalled), *_disturbed(passages)),
         not_measured=tuple(_merged(not_measured)),
         tables=tuple(
             _table(port, passages) for port in (MEMORY, *KINDS, "none") if any(k[0] == port for k in passages)
@@ -190,6 +194,21 @@ def _ratios(passages: dict[_Key, Passage]) -> dict[str, float | None]:
 def _row(key: _Key, one: Passage) -> dict[str, Any]:
     port, subject, clients = key
     return {"port": port, "subject": subject, "clients": clients, **asdict(one)}
+
+
+def _stalled_share(program: Path) -> float:
+    """Of the time, in which the machine keeps a program that only reads the clock from doing so."""
+    with pinned(service_cores()):
+        found = subprocess.run([str(program), str(STALLS_MS)], capture_output=True, text=True, timeout=60, check=True)
+    elapsed_ns, stalled_ns, _ = map(int, found.stdout.split())
+    return stalled_ns / elapsed_ns
+
+
+def _stalls(share: float) -> str:
+    return (
+        f"a program that only reads the clock was stopped for {share:.2%} of the time, in pieces of more than 2 us: "
+        "so much of the tails is the machine's"
+    )
 
 
 def _disturbed(passages: dict[_Key, Passage]) -> tuple[str, ...]:
