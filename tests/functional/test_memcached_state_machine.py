@@ -109,9 +109,12 @@ def connects(request: pytest.FixtureRequest) -> Iterator[tuple[Connect, Connect]
 
 def test_both_answer_alike(connects: tuple[Connect, Connect]) -> None:
     machine = type("Machine", (Beside,), {"connects": connects})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    try:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            ),
+        )
+    finally:
+        del machine.connects  # hypothesis keeps the class, which would keep the node
