@@ -60,7 +60,7 @@ class WorkerPlace:
             link = await self._spare.take()
             try:
                 link.core = await link.ask("serve", worker=self.index, core=self._core)
-            except EdgeosError:
+            except BaseException:
                 link.kill()
                 await link.ended()
                 raise

@@ -80,7 +80,12 @@ class Supervisor:
 
     async def _fill(self, found: Found) -> None:
         """Gets a process into each place. Workers that were found run what they ran before; now it is this manifest."""
-        await asyncio.gather(*(place.fill(found.links.get(place.index)) for place in self._places))
+        filling = [asyncio.create_task(place.fill(found.links.get(place.index))) for place in self._places]
+        try:
+            await asyncio.gather(*filling)
+        except BaseException:  # what the others have begun they finish, so that it can be taken back
+            await asyncio.gather(*filling, return_exceptions=True)
+            raise
         for place in self._places:
             if place.index in found.links:
                 await place.ask("reconfigure", manifest=str(self._kept))
@@ -101,8 +106,12 @@ class Supervisor:
     def _forget(self, *, keep: bool) -> None:
         """Closes the sockets; where workers go on they keep theirs, and the manifest that they run."""
         self._sockets.close(remove_files=not keep)
-        if self._kept is not None and not keep:
+        if keep:
+            return
+        if self._kept is not None:
             self._kept.unlink(missing_ok=True)
+        for path in self._folder.path.glob("worker-*.sock"):  # of processes that were killed while they started
+            path.unlink(missing_ok=True)
 
     async def wait(self, seconds: float) -> bool:
         """Waits up to so long; True once the node was told to end and has ended its clients. Raises what went wrong."""

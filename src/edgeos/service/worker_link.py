@@ -58,7 +58,13 @@ class WorkerLink:
                 start_new_session=True,
             )
         link = cls(child.pid, socket_path(folder, child.pid), child)
-        await link._connect(near)
+        try:
+            await link._connect(near)
+        except BaseException:
+            near.close()
+            link.kill()
+            await link.ended()
+            raise
         return link
 
     @classmethod
