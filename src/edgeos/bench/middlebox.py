@@ -38,11 +38,14 @@ class Spaces:
         """Runs a load generator, which is told the namespaces' files by `{sender}` and `{receiver}`; its numbers."""
         files = {"sender": str(self.sender.fd), "receiver": str(self.receiver.fd)}
         words = [word.format(**files) for word in command]
-        with pinned(load_cores()):
-            found = subprocess.run(
-                words, capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
-                pass_fds=(self.sender.fd, self.receiver.fd),
-            )  # fmt: skip
+        try:
+            with pinned(load_cores()):
+                found = subprocess.run(
+                    words, capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
+                    pass_fds=(self.sender.fd, self.receiver.fd),
+                )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise EdgeosError(f"{Path(words[0]).name} did not end in {RUN_SECONDS:g} s") from None
         if found.returncode != 0:
             raise EdgeosError(found.stderr.strip()[-300:] or f"{Path(words[0]).name} ended with {found.returncode}")
         return [int(number) for number in found.stdout.split()]
