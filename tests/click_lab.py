@@ -32,7 +32,8 @@ from edgeos import netns
 from edgeos.share import share
 
 START_SECONDS_MAX = 60  # the compiler may run, on a busy machine
-PROGRAM_SECONDS_MAX = 30
+PROGRAM_SECONDS_MAX = 60
+IPERF_ATTEMPTS = 3
 
 PACKAGES = {
     "ping": "iputils-ping",
@@ -265,11 +266,15 @@ def iperf_server(where: netns.Namespace, address: str) -> Iterator[None]:
 
 
 def iperf(lab: Lab, address: str, *options: str) -> dict[str, Any]:
-    """What an iperf3 client says."""
-    done = lab.run(lab.client, "iperf3", "-J", "-c", address, *options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)["end"]
-    return found
+    """What an iperf3 client says. On a busy machine it now and then gives up half way; it then gets another chance."""
+    output = ""
+    for _ in range(IPERF_ATTEMPTS):
+        done = lab.run(lab.client, "iperf3", "-J", "-c", address, *options)
+        output = done.stdout + done.stderr
+        found: dict[str, Any] = json.loads(done.stdout).get("end", {}) if done.returncode == 0 else {}
+        if "sum_received" in found and "sum_sent" in found:
+            return found
+    raise AssertionError(output)
 
 
 def _listens(where: netns.Namespace, port: int) -> bool:

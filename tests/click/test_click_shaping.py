@@ -226,3 +226,13 @@ def test_no_packet_makes_them_read_out_of_bounds() -> None:
         RatedSource(RATE 30) -> q; TimedSource(0.1) -> q;
     """
     fuzz(config, ["lan"], [ether(udp())], 3000)
+
+
+@pytest.mark.parametrize("element", ["BandwidthShaper(1000kBps)", "Shaper(10000)"])
+def test_a_lowered_rate_saves_nothing_up_while_nobody_sends(element: str) -> None:
+    with start(f"FromDevice(a) -> Queue(200) -> s :: {element} -> Unqueue(-1) -> ToDevice(b);") as click:
+        click.push("a", A)
+        click.write("s.rate", 1000)
+        click.advance(30)
+        burst = sum(len(click.push("a", *[A] * 32)) for _ in range(4))
+        assert burst <= 20, "no more than the bucket holds at the new rate"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -170,20 +171,20 @@ def test_limiter_holds_each_client_to_its_rate() -> None:
     with lab("limiter", ["10.0.0.2/24", "10.0.0.3/24"], ["10.0.0.1/24"], edit=edit) as it:
         assert it.pings("10.0.0.1", "-I", "10.0.0.3") == 3
         with iperf_server(it.server, "10.0.0.1"):
-            for rate, *options in ((rates["UP"],), (rates["DOWN"], "-R")):
-                found = iperf(it, "10.0.0.1", "-B", "10.0.0.2", "-t", "2", *options)["sum_received"]
-                assert 50_000 < found["bytes"] <= allowance(rate, found["seconds"]), (rate, found)
+            check_rate(it, rates["UP"])
+            check_rate(it, rates["DOWN"], "-R")
             it.write("edge/limiter@10.0.0.2", "up.rate", "100000")
-            found = iperf(it, "10.0.0.1", "-B", "10.0.0.2", "-t", "2")["sum_received"]
-            assert found["bytes"] <= allowance(100_000, found["seconds"]), found
+            check_rate(it, 100_000)
         rates_now = {c["client"]: c["value"] for c in it.read("edge/limiter", "up.rate")["clients"]}
         assert (rates_now["10.0.0.2"], rates_now["10.0.0.3"]) == ("100000", str(rates["UP"]))
         assert it.read("edge/limiter@10.0.0.2", "up_queue.drops")["sum"] > 0
 
 
-def allowance(rate: int, seconds: float) -> float:
-    """Bytes that may pass: those of the time, and what queue, bucket and measuring add."""
-    return rate * (seconds * 1.2 + 0.02) + 100 * 1514 + 50_000
+def check_rate(it: Lab, rate: int, *options: str) -> None:
+    """A transfer moves something, and no more than the rate allows in the time that it took from start to end."""
+    begin = time.monotonic()
+    found = iperf(it, "10.0.0.1", "-B", "10.0.0.2", "-t", "1", *options)["sum_received"]
+    assert 20_000 < found["bytes"] <= rate * (time.monotonic() - begin + 0.02), (rate, found)
 
 
 @needs("curl")

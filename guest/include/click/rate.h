@@ -17,7 +17,7 @@ typedef struct click_bucket {
 static inline void click_bucket_fill(click_bucket *b, uint64_t rate, uint64_t capacity) {
     const int64_t most = (int64_t)capacity * CLICK_TOKEN;
     const uint64_t elapsed = click_now - b->at;
-    if (b->at == 0) {
+    if (b->at == 0 || b->units >= most) { /* there may be more than fits, when the rate was lowered */
         b->units = most;
     } else if (rate && elapsed >= (uint64_t)(most - b->units) / rate + 1) {
         b->units = most;
