@@ -123,7 +123,7 @@ def run(quick: bool = False) -> Result:
             ),
             Bar(
                 name="growth of memory, the most of all crowds",
-                value=max(one.drift for one in lived.values()) / MIB,
+                value=max(one.drift for one in kept_up.values()) / MIB if kept_up else None,
                 bar=DRIFT_MIB_MAX,
                 better="lower",
                 unit="MiB",
