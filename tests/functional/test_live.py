@@ -272,7 +272,7 @@ def test_a_killed_process_leaves_nothing_attached(lab: Lab, kind: str, tmp_path:
         lab.lay_cables()
     for _ in range(2):
         process = lab.node.start(
-            [sys.executable, "-m", "edgeos", "up", "--quiet", str(manifest)],
+            [sys.executable, "-m", "edgeos", "up", "--quiet", "--run-dir", str(tmp_path / "run"), str(manifest)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
