@@ -84,9 +84,14 @@ class Beside(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["t0", "t1", "t2"]), batch=st.lists(lines(), min_size=2, max_size=8))
     def say_at_once(self, name: str, batch: list[bytes]) -> None:
-        """Several commands in one piece. After a long key in `get` or `gat` the program forgets earlier answers."""
-        kept = [command for command in batch if not (command.startswith((b"get", b"gat")) and b"k" * 251 in command)]
-        self.say(name, b"".join(command for command in kept if not command.startswith(b"cas")))
+        """Several commands in one piece, without those to which the program answers by how far it has come with it.
+
+        After a long key in `get` or `gat` it forgets earlier answers. A number that gets shorter is padded, unless an
+        earlier answer with it has not left yet. CAS numbers are shifted for single commands only.
+        """
+        kept = [command for command in batch if not command.startswith((b"incr", b"decr", b"ma ", b"cas"))]
+        kept = [command for command in kept if not (command.startswith((b"get", b"gat")) and b"k" * 251 in command)]
+        self.say(name, b"".join(kept))
 
     def teardown(self) -> None:
         if hasattr(self, "ours"):
