@@ -6,12 +6,12 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from node_harness import guest
 
@@ -126,12 +126,11 @@ def test_a_name_may_be_dropped() -> None:
 
 
 def test_whoever_says_nothing_is_turned_away_in_time() -> None:
-    with serving(open_timeout_ns=200_000_000) as (node, port):
-        silent = [socket.create_connection(("127.0.0.1", port), TIMEOUT) for _ in range(3)]
-        silent[0].sendall(hello("a.example.com")[:50])
+    with serving(open_timeout_ns=500_000_000) as (node, port), ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT)) for _ in range(3)]
+        with suppress(ConnectionError):  # on a slow machine its time may be over already
+            silent[0].sendall(hello("a.example.com")[:50])
         wait_for(lambda: node.statistics().port("web").refused == {"no_hello": 3})
-        for s in silent:
-            s.close()
         assert node.statistics().port("web").accepted == 0
 
 
@@ -162,6 +161,7 @@ _NAME = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(_NAME)
 def test_a_match_reads_back_what_it_writes(name: str) -> None:
     match = parse_match(f"sni {name.upper()}")
@@ -169,6 +169,7 @@ def test_a_match_reads_back_what_it_writes(name: str) -> None:
     assert parse_match(str(match)) == match
 
 
+@settings(deadline=None)
 @given(_NAME, _NAME)
 def test_covering_agrees_with_names(outer: str, inner: str) -> None:
     """`*.x` covers what ends in `.x`, itself included, and nothing else."""
