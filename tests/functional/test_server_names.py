@@ -157,7 +157,7 @@ def test_bad_names_are_refused(text: str) -> None:
 
 _LABEL = st.text("abcxyz09-_", min_size=1, max_size=8)
 _NAME = st.builds(
-    lambda star, labels: star + ".".join(labels), st.sampled_from(["", "*."]), st.lists(_LABEL, min_size=1)
+    lambda star, labels: star + ".".join(labels), st.sampled_from(["", "*."]), st.lists(_LABEL, min_size=1, max_size=8)
 )
 
 
