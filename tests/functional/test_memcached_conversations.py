@@ -24,7 +24,9 @@ MARK = b"set mark 0 0 6\r\nmarked\r\nget mark\r\n"
 MARKED = b"VALUE mark 0 6\r\nmarked\r\nEND\r\n"
 PAST, FAR = 1_000_000_000, 4_000_000_000
 
-_TEXT = {  # line ends are CR LF on the wire
+# Line ends are CR LF on the wire. No number is read and then made shorter: the program pads it or not, by whether it
+# has sent the earlier answer.
+_TEXT = {
     "get": b"get a\nset a 5 0 3\nabc\nget a\nget a b a\nget\nget  a  a \n",
     "get of many keys": b"set a 0 0 1\nx\nget " + b"a " * 100 + b"\n",
     "gets": b"set a 0 0 1\nx\ngets a b\ngets\nset a 0 0 1\ny\ngets a\n",
@@ -37,9 +39,9 @@ _TEXT = {  # line ends are CR LF on the wire
     "prepend": b"prepend a 0 0 1\nx\nset a 7 0 1\nx\nprepend a 9 0 2\nyy\nget a\n",
     "cas": b"cas a 0 0 1 1\nx\nset a 0 0 1\nx\ncas a 0 0 1 1\ny\ncas a 0 0 1 1\nz\nget a\n"
     b"cas a 0 0 1\ncas a 0 0 1 x\ncas a 0 0 1 -1\nz\ncas a 0 0 1 2 noreply\nq\nget a\n",
-    "incr": b"incr a 1\nset a 0 0 2\n99\nincr a 1\nget a\nincr a 18446744073709551615\nincr a -1\n"
+    "incr": b"incr a 1\nset a 0 0 2\n99\nincr a 1\nincr a 18446744073709551615\nget a\nincr a -1\n"
     b"incr a x\nincr a\nset b 0 0 1\nx\nincr b 1\nset a 0 0 20\n18446744073709551615\nincr a 1\n",
-    "decr": b"decr a 1\nset a 0 0 2\n10\ndecr a 1\nget a\ndecr a 100\nget a\ndecr a x\n",
+    "decr": b"decr a 1\nset a 0 0 2\n10\ndecr a 1\ndecr a 100\nget a\ndecr a x\n",
     "touch": b"touch a 1\nset a 0 0 1\nx\ntouch a 0\ntouch a 100\ntouch a x\ntouch a\ntouch a -1\nget a\n",
     "delete": b"delete a\nset a 0 0 1\nx\ndelete a 0\nget a\ndelete a 1\ndelete\ndelete a 0 noreply\n",
     "flush_all": b"set a 0 0 1\nx\nflush_all\nget a\nset a 0 0 1\nx\nflush_all 0\nget a\nflush_all x\n"
