@@ -71,6 +71,7 @@ class alignas(64) Fwp {
   }
   // Starts to bring near what its first message will write, while something else goes on.
   void prefetch() const {
+    if (memory == nullptr) return;
     for (const void* line : {static_cast<const void*>(messages_), static_cast<const void*>(verdicts_),
                              static_cast<const void*>(data_), static_cast<const void*>(meta.get())})
       __builtin_prefetch(line, 1);
