@@ -250,23 +250,24 @@ def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: M
             findings.report(table, "chain", unknown(rule.chain, names["chain"], "a chain, but there is none"))
         if rule.tenant is not None and not findings.is_bad(table, ("tenant",)) and rule.tenant not in names["tenant"]:
             findings.report(table, "tenant", unknown(rule.tenant, names["tenant"], "a tenant, but there is none"))
-        _check_rule_ports(findings, table, rule, manifest, names)
-        _check_server_name(findings, table, rule, manifest)
+        graph = graphs.get(rule.chain or "")
+        entries = [entry.port for entry in graph.entries] if graph is not None else []
+        _check_rule_ports(findings, table, rule, manifest, names, entries)
+        _check_server_name(findings, table, rule, manifest, entries)
         if findings.is_bad(table, ("match",)) or rule.match.port is None:
             continue
         port = rule.match.port
         if port not in names["port"]:
             findings.report(table, "match", unknown(port, names["port"], "a port, but there is none"))
-        elif rule.chain and (graph := graphs.get(rule.chain)):
-            entries = [entry.port for entry in graph.entries]
-            if port in entries:
-                continue
+        elif graph is not None and port not in entries:
             problem = BadValueError(f'"from {port}" for chain {rule.chain}', f"its ports: {listed(entries)}")
             findings.report(table, "match", problem)
 
 
-def _check_rule_ports(findings: Findings, table: str, rule: RuleSettings, manifest: Manifest, names: Names) -> None:
-    """Ports that messages are passed on between, and the isolation of a chain for packets."""
+def _check_rule_ports(
+    findings: Findings, table: str, rule: RuleSettings, manifest: Manifest, names: Names, entries: Collection[str]
+) -> None:
+    """Ports that messages are passed on between, and the isolation in a chain with these ports of entry."""
     listeners = {port.name for port in manifest.ports if port.is_listener}
     for name in () if findings.is_bad(table, ("pass_ports",)) else rule.pass_ports:
         if name not in names["port"]:
@@ -274,19 +275,19 @@ def _check_rule_ports(findings: Findings, table: str, rule: RuleSettings, manife
         elif name in listeners:
             problem = BadValueError(f"the listener {shown(name)}", "ports for packets; connections need a chain")
             findings.report(table, "pass", problem, "pass_ports")
-    chain = next((chain for chain in manifest.chains if chain.name == rule.chain), None)
-    if rule.isolate == "connection" and chain and not listeners & {*chain.path, *" ".join(chain.links).split()}:
+    if rule.isolate == "connection" and entries and listeners.isdisjoint(entries):
         problem = BadValueError('"connection" for a chain of ports for packets', "shared, client, flow")
         findings.report(table, "isolate", problem)
 
 
-def _check_server_name(findings: Findings, table: str, rule: RuleSettings, manifest: Manifest) -> None:
+def _check_server_name(
+    findings: Findings, table: str, rule: RuleSettings, manifest: Manifest, entries: Collection[str]
+) -> None:
     """Only connections of TCP listeners name a server."""
     if findings.is_bad(table, ("match",)) or rule.match.server_name is None:
         return
-    chain = next((chain for chain in manifest.chains if chain.name == rule.chain), None)
     ends = {port.name for port in manifest.ports if port.kind == "tcp"}
-    if rule.pass_ports or (chain is not None and not ends & {*chain.path, *" ".join(chain.links).split()}):
+    if rule.pass_ports or (entries and ends.isdisjoint(entries)):
         where = "pass" if rule.pass_ports else f"chain {rule.chain}, which has no port of kind tcp"
         problem = BadValueError(f'"sni {rule.match.server_name}" with {where}', "sni for connections of TCP listeners")
         findings.report(table, "match", problem)

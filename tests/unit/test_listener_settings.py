@@ -300,3 +300,9 @@ def test_grants_of_a_program_are_checked_alike() -> None:
     with pytest.raises(ManifestError) as caught:
         check_settings(Manifest(templates=(TemplateSettings(name="t", source=Path("app.c"), grant="all"),)))  # type: ignore[arg-type]
     assert caught.value.problems == ('settings: template.t.grant: found "all"; allowed: a record of type Grants',)
+
+
+def test_rules_of_connections_hold_for_links_written_without_spaces() -> None:
+    rule = 'match = "sni www.example.com from web"\nisolate = "connection"'
+    text = MANIFEST.replace('path = ["web", "app"]', 'links = ["web->app"]').replace('match = "from web"', rule)
+    assert load(text).rules[0].isolate == "connection"
