@@ -438,11 +438,12 @@ class Node:
         if self._closed is not None:
             return self._closed
         worker = self._prepared()
-        before = self.statistics(guest_counters=False)
-        if self._asker is not None:
-            self._asker.stop()
-        worker.stop()
-        after = self.statistics()
+        with self._changing:  # an answer about an unmatched client may add a chain, which both have or neither
+            before = self.statistics(guest_counters=False)
+            if self._asker is not None:
+                self._asker.stop()
+            worker.stop()
+            after = self.statistics()
         # Stopping unbinds every FWP; how many were live is what the user wants to know.
         chains = tuple(replace(chain, live=live.live) for chain, live in zip(after.chains, before.chains, strict=True))
         tenants = tuple(
