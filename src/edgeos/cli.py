@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import signal
 import sys
 import time
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
@@ -24,12 +22,13 @@ from edgeos.click.cli import click_app
 from edgeos.click.source import ClickError
 from edgeos.consistency import find_warnings
 from edgeos.errors import EdgeosError, ManifestError
-from edgeos.findings import printable
+from edgeos.findings import counted, printable
 from edgeos.guest_build import STACK_DEFAULT
 from edgeos.manifest import load_manifest
 from edgeos.report import LiveReport, summary
 from edgeos.schema import INNER, SECTIONS
 from edgeos.service import commands, handler_commands
+from edgeos.terminal import console, require_writable
 from edgeos.units import parse_size
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 TICK_SECONDS = 0.5
-WIDTH_WITHOUT_TERMINAL = 140  # columns; wide enough for every table of the summary
 
 
 class _Commands(TyperGroup):
@@ -119,8 +117,8 @@ def up(
     settings = load_manifest(manifest)
     if not quiet:
         _print_warnings(find_warnings(settings))
-    if json_file is not None:
-        _require_writable(json_file)
+    if json_file not in (None, "-"):
+        require_writable(Path(json_file), "--json")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workers: tuple[WorkerRecord, ...] = ()
     try:
@@ -131,7 +129,7 @@ def up(
     except KeyboardInterrupt:  # before the node ran, or a second one while it was closing
         raise typer.Exit(EXIT_INTERRUPTED) from None
     # With the JSON on stdout the summary goes where it does not disturb.
-    _console(stderr=json_file == "-").print(summary(statistics, workers))
+    console(stderr=json_file == "-").print(summary(statistics, workers))
     if json_file is not None:
         _write_json(json_file, statistics, workers)
 
@@ -147,14 +145,14 @@ def check(
 ) -> None:
     """Say everything that is wrong with a manifest; exit code 2 if anything is."""
     if keys:
-        _console().print(_table_of_keys())
+        console().print(_table_of_keys())
         return
     if manifest is None:
         raise typer.BadParameter("found none; give the manifest to check", param_hint="MANIFEST")
     settings = load_manifest(manifest)
     _print_warnings(find_warnings(settings))
     counts = [
-        _counted(len(records), noun)
+        counted(len(records), noun)
         for records, noun in (
             (settings.ports, "port"),
             (settings.upstreams, "upstream"),
@@ -217,8 +215,8 @@ def _run_workers(
     """In worker processes, of which this one is the supervisor."""
     from edgeos.service.run import run_supervised  # noqa: PLC0415
 
-    console = _console()
-    with LiveReport(console) if console.is_terminal and not quiet else nullcontext() as live:
+    screen = console()
+    with LiveReport(screen) if screen.is_terminal and not quiet else nullcontext() as live:
         return run_supervised(
             settings,
             manifest,
@@ -236,19 +234,14 @@ def _run(node: Node, duration: float | None, quiet: bool) -> NodeStatistics:
 
     Not `Node.run`: an interrupt while the node is being made is another thing than one of a running node.
     """
-    console = _console()
-    live = console.is_terminal and not quiet
+    screen = console()
+    live = screen.is_terminal and not quiet
     end = math.inf if duration is None else time.monotonic() + duration
-    with LiveReport(console) if live else nullcontext() as report, suppress(KeyboardInterrupt):
+    with LiveReport(screen) if live else nullcontext() as report, suppress(KeyboardInterrupt):
         while not node.wait(max(0.0, min(TICK_SECONDS, end - time.monotonic()))) and time.monotonic() < end:
             if report is not None:
                 report(node.statistics(guest_counters=False))
     return node.stop()
-
-
-def _console(stderr: bool = False) -> Console:
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH_WITHOUT_TERMINAL)
 
 
 def _print_progress(line: str) -> None:
@@ -258,13 +251,6 @@ def _print_progress(line: str) -> None:
 def _print_warnings(warnings: list[str]) -> None:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-
-
-def _require_writable(json_file: str) -> None:
-    """Refuses a file that could not be written after the run, when it is too late."""
-    path = Path(json_file)
-    if json_file != "-" and not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise typer.BadParameter(f"{json_file} cannot be written", param_hint="--json")
 
 
 def _write_json(json_file: str, statistics: NodeStatistics, workers: tuple[WorkerRecord, ...]) -> None:
@@ -286,10 +272,6 @@ def _size_option(option: str, text: str) -> int:
         return parse_size(text)
     except ManifestError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _table_of_keys() -> Table:

@@ -17,6 +17,11 @@ CLOSE_RATIO_MIN = 0.5  # so that one wrong letter of two still finds its word
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, as "1 port" or "2 ports"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class BadValueError(ManifestError):
     """One value that cannot be used. `found` is the value as shown to the user, `allowed` what would do instead."""
 

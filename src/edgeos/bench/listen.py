@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -16,6 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from edgeos import _native
+from edgeos.bench.cores import load_cores, pinned, service_cores
 from edgeos.bench.machine import this_machine
 from edgeos.bench.programs import SOURCES, Programs
 from edgeos.bench.progress import Steps
@@ -136,9 +136,7 @@ class _Bench:
         self.serve = programs.make("echo_serve")
         self.guest = programs.folder / "echo.wasm"
         build(SOURCES / "echo.c", self.guest, cache=CodeCache())
-        cores = sorted(os.sched_getaffinity(0))
-        self.load_cores = {cores[-1]}
-        self.service_cores = set(cores[:-1]) or {cores[-1]}
+        self.load_cores, self.service_cores = load_cores(), service_cores()
 
     def measure(self, subject: str, connections: int) -> Load:
         """Starts the service on its cores, loads it, and ends it. Raises EdgeosError."""
@@ -176,7 +174,7 @@ class _Bench:
                 ChainSettings(name="echo", path=("echo", "guest"), isolate="connection", max_fwps=connections + 16)
             )
             node.add_rule("any", chain="echo")
-            with _pinned(self.service_cores):
+            with pinned(self.service_cores):
                 node.start()
             yield port.port_number
             statistics = node.statistics(guest_counters=False)
@@ -186,7 +184,7 @@ class _Bench:
 
     @contextmanager
     def _service(self, command: Sequence[str]) -> Iterator[int]:
-        with _pinned(self.service_cores):
+        with pinned(self.service_cores):
             service = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
@@ -210,7 +208,7 @@ class _Bench:
 
     def _load(self, subject: str, port: int, connections: int) -> Load:
         numbers = (port, connections, MESSAGE_BYTES, self.plan.warm_up_ms, self.plan.milliseconds)
-        with _pinned(self.load_cores):
+        with pinned(self.load_cores):
             load = subprocess.Popen(
                 [str(self.load), *map(str, numbers)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
@@ -229,17 +227,6 @@ def load_of(line: str) -> Load:
     """The line that the program `echo_load` prints."""
     messages, elapsed_ns, p50_ns, p99_ns, busy = map(float, line.split())
     return Load(rate=messages / (elapsed_ns / 1e9), p50_ns=p50_ns, p99_ns=p99_ns, generator_busy=busy)
-
-
-@contextmanager
-def _pinned(cores: set[int]) -> Iterator[None]:
-    """What this thread starts meanwhile runs on these cores."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _median(loads: Sequence[Load]) -> Load:

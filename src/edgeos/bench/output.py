@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-import typer
-from rich.console import Console
-
 from edgeos.bench.result import Result
 from edgeos.errors import EdgeosError
-
-WIDTH_WITHOUT_TERMINAL = 120  # columns
+from edgeos.terminal import console, require_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +23,15 @@ class Output:
     def check(self) -> None:
         """Raises EdgeosError or a usage error if a result could not be written."""
         if self.json_file not in (None, "-"):
-            _require_writable(Path(str(self.json_file)), "--json")
+            require_writable(Path(str(self.json_file)), "--json")
         if self.plot_file is not None:
-            _require_writable(self.plot_file, "--plot")
+            require_writable(self.plot_file, "--plot")
             if util.find_spec("matplotlib") is None:
                 raise EdgeosError("--plot needs matplotlib, which is not installed: pip install 'edgeos[bench]'")
 
     def write(self, result: Result) -> None:
         """Prints the result and writes the files. Raises EdgeosError."""
-        console = Console(stderr=self.json_file == "-", highlight=False)
-        if not console.is_terminal:
-            console = Console(stderr=self.json_file == "-", highlight=False, width=WIDTH_WITHOUT_TERMINAL)
-        console.print(result.report())
+        console(stderr=self.json_file == "-").print(result.report())
         if self.json_file is not None:
             self._write_json(result)
         if self.plot_file is not None:
@@ -56,8 +48,3 @@ class Output:
             Path(str(self.json_file)).write_text(text, encoding="utf-8")
         except OSError as error:
             raise EdgeosError(f"{self.json_file} cannot be written: {error.strerror}") from None
-
-
-def _require_writable(path: Path, option: str) -> None:
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written", param_hint=option)

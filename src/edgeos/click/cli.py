@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from edgeos.click.place import router_of
 from edgeos.errors import EdgeosError
 from edgeos.findings import BadValueError, nearest, printable, shown
 from edgeos.kinds import Definitions
 from edgeos.settings import TemplateSettings
+from edgeos.terminal import console
 
 if TYPE_CHECKING:
     from edgeos.click.router import Router
-
-WIDTH_WITHOUT_TERMINAL = 140  # columns
 
 click_app = typer.Typer(
     no_args_is_help=True,
@@ -116,22 +114,19 @@ def elements(
     ] = None,
 ) -> None:
     """List the element classes, or tell everything about one."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
     from edgeos.click.reference import card, table  # noqa: PLC0415
     from edgeos.click.registry import element_classes  # noqa: PLC0415
 
     classes = element_classes()
     if name is None:
-        console.print(table(classes.values()))
+        console().print(table(classes.values()))
         return
     if name not in classes:
         hint = nearest(name, classes)
         raise typer.BadParameter(
             f"there is no element class {shown(name)}" + (f"; {hint}" if hint else ""), param_hint="NAME"
         )
-    console.print(card(classes[name]))
+    console().print(card(classes[name]))
 
 
 def _router(file: Path, define: list[str] | None, devices: str | None) -> Router:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from edgeos.click.devices import DEVICES_MAX
 from edgeos.click.source import ClickError, Source
 from edgeos.errors import GuestError
-from edgeos.findings import BadValueError, listed, shown
+from edgeos.findings import BadValueError, counted, listed, shown
 from edgeos.graph import FORWARD, REVERSE, ChainGraph, Destination, Stage
 from edgeos.settings import SLOT_GAP, SLOT_SIZE_DEFAULT, SLOTS_DEFAULT, Grants, TemplateSettings
 from edgeos.units import format_size
@@ -36,8 +36,7 @@ class ConfigurationError(BadValueError):
     """A configuration has mistakes, which are said one below the other with their places."""
 
     def __init__(self, path: Path, error: ClickError) -> None:
-        count = len(error.findings)
-        found = f"{count} mistake{'s' if count > 1 else ''} in {shown(str(path))}"
+        found = f"{counted(len(error.findings), 'mistake')} in {shown(str(path))}"
         super().__init__(found, f"a Click configuration without any\n{error}")
 
 
@@ -149,7 +148,7 @@ def _check_stage(stage: Stage, graph: ChainGraph, router: Router) -> Iterator[Ba
         return
     for name, number in router.devices.items():
         if number > links_out:
-            found = f"device {shown(name)}, number {number}, of {stage.name} with {_counted(links_out, 'out port')}"
+            found = f"device {shown(name)}, number {number}, of {stage.name} with {counted(links_out, 'out port')}"
             yield BadValueError(found, f"devices 0 to {links_out}")
     yield from _check_names(stage, graph, router.devices)
     rings = {"FromRing": links_in + links_out, "ToRing": max(links_in, links_out)}
@@ -174,7 +173,3 @@ def _check_names(stage: Stage, graph: ChainGraph, devices: Mapping[str, int]) ->
 
 def _name(destination: Destination, stages: Sequence[Stage]) -> str:
     return destination[1] if destination[0] == "port" else stages[destination[1]].name
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

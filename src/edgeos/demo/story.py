@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from edgeos.demo.scenario import BLOCKED, EVERYBODY, HOSTILE, INSPECTED
 from edgeos.report import summary
 from edgeos.statistics import ClientStatistics, NodeStatistics
-
-WIDTH_WITHOUT_TERMINAL = 120  # columns
+from edgeos.terminal import console
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +34,7 @@ class Story:
     """Tells the demo and remembers which expectations were not met."""
 
     def __init__(self) -> None:
-        console = Console(highlight=False)
-        self.console = console if console.is_terminal else Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+        self.console = console()
         self.unmet: list[str] = []
 
     def step(self, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeos.findings import printable
+from edgeos.findings import counted, printable
 from edgeos.service.run_directory import connect
 
 RunDirectoryOption = Annotated[
@@ -62,5 +62,6 @@ def _worker_line(worker: dict[str, Any]) -> str:
     if worker["core"] is not None:
         parts.append(f"core {worker['core']}")
     if worker["restarts"]:
-        parts.append(f"{worker['restarts']} restarts, {worker['lost']} messages lost, the last: {worker['problem']}")
+        parts.append(f"{counted(worker['restarts'], 'restart')}, {counted(worker['lost'], 'message')} lost")
+        parts.append(f"the last: {worker['problem']}")
     return printable(", ".join(parts))
