@@ -48,6 +48,7 @@ class WorkerPlace:
         self._changes = changes
         self._report = report
         self._pinned: int | None = None
+        self._draining = False
         self._restarts = 0
         self._early_deaths = 0
         self._problem = ""
@@ -60,6 +61,8 @@ class WorkerPlace:
             link = await self._spare.take()
             try:
                 link.core = await link.ask("serve", worker=self.index, core=self._core)
+                if self._draining:
+                    await link.ask("drain")
             except BaseException:
                 link.kill()
                 await link.ended()
@@ -135,6 +138,12 @@ class WorkerPlace:
             self._problem = str(error)
         self.link = None
         self.state = "ended"
+
+    async def drain(self) -> None:
+        """Lets no new clients in, nor will a process that takes the place later. Raises EdgeosError."""
+        self._draining = True
+        if self.link is not None:
+            await self.link.ask("drain")
 
     async def ask(self, verb: str, **arguments: Any) -> Any:
         """Asks the process. Raises EdgeosError; when there is none now, too."""

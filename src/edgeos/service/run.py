@@ -68,7 +68,8 @@ class _Run:
         return self.supervisor
 
     def _end(self) -> None:
-        if self._opening is not None:
+        """At once; while it starts what has begun is taken back, which further signals do not disturb."""
+        if self._opening is not None and not self._opening.cancelling():
             self._opening.cancel()
         self.supervisor.end()
 

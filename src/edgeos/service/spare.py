@@ -58,12 +58,13 @@ class Spare:
 
     @staticmethod
     async def _end(coming: asyncio.Task[WorkerLink]) -> None:
-        try:
-            link = await coming
-        except EdgeosError:
-            return
-        link.kill()
-        await link.finish(STOP_SECONDS)
+        """One that is still being made is not waited for."""
+        coming.cancel()
+        await asyncio.wait((coming,))
+        if not coming.cancelled() and coming.exception() is None:
+            link = coming.result()
+            link.kill()
+            await link.finish(STOP_SECONDS)
 
     async def _make(self) -> WorkerLink:
         link = await WorkerLink.start(*self._options())

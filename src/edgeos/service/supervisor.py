@@ -144,7 +144,7 @@ class Supervisor:
         self._state = "draining"
         loop = asyncio.get_running_loop()
         end = loop.time() + self._manifest.node.drain_timeout_ns / 1e9
-        await self._all("drain")
+        await asyncio.gather(*(place.drain() for place in self._places), return_exceptions=True)
         self._sockets.refuse()
         while loop.time() < end:
             await asyncio.gather(*(place.count() for place in self._places))
@@ -152,12 +152,6 @@ class Supervisor:
                 break
             await asyncio.sleep(DRAIN_POLL_SECONDS)
         self._over.set()
-
-    async def _all(self, verb: str, **arguments: Any) -> list[Any]:
-        """Asks all workers that are there; what one that dies meanwhile would have said is left out."""
-        asked = [place.ask(verb, **arguments) for place in self._places if place.link is not None]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     def _start_options(self) -> tuple[Path, Path, dict[str, list[int]], int]:
         assert self._kept is not None

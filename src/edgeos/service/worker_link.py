@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,25 +39,14 @@ class WorkerLink:
 
     @classmethod
     async def start(cls, folder: Path, manifest: Path, files: dict[str, list[int]], workers: int) -> Self:
-        """Starts a process in a session of its own, which neither interrupts at the terminal nor our end reach."""
-        near, far = socket.socketpair()
-        with far:
-            told = {
-                "folder": str(folder),
-                "manifest": str(manifest),
-                "files": files,
-                "workers": workers,
-                "supervisor": far.fileno(),
-            }
-            kept = [far.fileno(), *(file for of_port in files.values() for file in of_port)]
-            child = subprocess.Popen(
-                [sys.executable, "-m", "edgeos.service.worker_process", json.dumps(told)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=kept,
-                start_new_session=True,
-            )
-        link = cls(child.pid, socket_path(folder, child.pid), child)
+        """Starts a process in a session of its own, which neither interrupts at the terminal nor our end reach.
+
+        Raises EdgeosError when the system allows no further process or open file.
+        """
+        try:
+            link, near = cls._spawn(folder, manifest, files, workers)
+        except OSError as error:
+            raise EdgeosError(f"a worker process cannot be started: {error.strerror}") from None
         try:
             await link._connect(near)
         except BaseException:
@@ -66,6 +55,34 @@ class WorkerLink:
             await link.ended()
             raise
         return link
+
+    @classmethod
+    def _spawn(
+        cls, folder: Path, manifest: Path, files: dict[str, list[int]], workers: int
+    ) -> tuple[Self, socket.socket]:
+        """The process, and our end of the connection to it. Raises OSError, and then there is neither."""
+        with ExitStack() as undo:
+            near, far = map(undo.enter_context, socket.socketpair())
+            told = {
+                "folder": str(folder),
+                "manifest": str(manifest),
+                "files": files,
+                "workers": workers,
+                "supervisor": far.fileno(),
+            }
+            child = subprocess.Popen(
+                [sys.executable, "-m", "edgeos.service.worker_process", json.dumps(told)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[far.fileno(), *(file for of_port in files.values() for file in of_port)],
+                start_new_session=True,
+            )
+            undo.callback(child.wait)
+            undo.callback(child.kill)
+            link = cls(child.pid, socket_path(folder, child.pid), child)
+            undo.pop_all()
+            far.close()
+        return link, near
 
     @classmethod
     async def find(cls, path: Path, pid: int) -> Self:
@@ -85,26 +102,41 @@ class WorkerLink:
         self._reader, self._writer = await asyncio.open_unix_connection(sock=connection, limit=ANSWER_BYTES_MAX)
 
     async def ask(self, verb: str, *, seconds: float = ANSWER_SECONDS, **arguments: Any) -> Any:
-        """The result of a request. Raises EdgeosError with what the worker says, or when it is gone or hangs."""
-        async with self._busy:
-            if self._reader is None or self._writer is None:
-                raise EdgeosError(f"worker process {self.pid} is gone")
-            try:
-                async with asyncio.timeout(seconds):
-                    self._writer.write(encode_request(verb, arguments))
-                    await self._writer.drain()
-                    line = await self._reader.readline()
-            except TimeoutError:
-                self.kill()
-                raise EdgeosError(f"worker process {self.pid} did not answer in {seconds:g} s and was ended") from None
-            except (OSError, ValueError):
-                line = b""
-            except asyncio.CancelledError:  # its answer would be taken for that of the next request
-                self._disconnect()
-                raise
-            if not line:
-                raise EdgeosError(f"worker process {self.pid} has ended")
-            return decode_answer(line)
+        """The result of a request. Raises EdgeosError with what the worker says, or when it is gone or hangs.
+
+        Whoever asks may be cancelled: the answer is read all the same, or the next request would get it.
+        """
+        line = await asyncio.shield(self._exchange(encode_request(verb, arguments), seconds))
+        if isinstance(line, EdgeosError):
+            raise line
+        return decode_answer(line)
+
+    async def _exchange(self, request: bytes, seconds: float) -> bytes | EdgeosError:
+        """The line that answers; an error is returned, not raised, since nobody may be left to catch it."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._busy.acquire()
+        except TimeoutError:
+            return EdgeosError(f"worker process {self.pid} was busy for {seconds:g} s")
+        try:
+            return await self._exchange_now(request, seconds)
+        finally:
+            self._busy.release()
+
+    async def _exchange_now(self, request: bytes, seconds: float) -> bytes | EdgeosError:
+        if self._reader is None or self._writer is None:
+            return EdgeosError(f"worker process {self.pid} is gone")
+        try:
+            async with asyncio.timeout(seconds):
+                self._writer.write(request)
+                await self._writer.drain()
+                line = await self._reader.readline()
+        except TimeoutError:
+            self.kill()
+            return EdgeosError(f"worker process {self.pid} did not answer in {seconds:g} s and was ended")
+        except (OSError, ValueError):
+            line = b""
+        return line or EdgeosError(f"worker process {self.pid} has ended")
 
     @property
     def alive(self) -> bool:
