@@ -13,11 +13,17 @@ from edgeos.findings import BadValueError, quoted, shown
 from edgeos.graph import FORWARD, ChainGraph, build_graph
 from edgeos.settings import Manifest
 
-_WHY_ONE = {
-    "pcap": "a capture file is read by one worker",
-    "memory": "a program's memory is that of one process",
-    "afxdp": "a device's queues spread flows, not clients; use kind afpacket for several workers",
+_ONE_WORKER = "workers = 1"
+
+_ALLOWED_AND_WHY = {
+    "pcap": (_ONE_WORKER, "a capture file is read by one worker"),
+    "memory": (_ONE_WORKER, "a program's memory is that of one process"),
+    "afxdp": (
+        f'{_ONE_WORKER}, or kind = "afpacket", which several workers share',
+        "a device spreads flows over its queues, not clients, and an AF_XDP socket gets its own queue's packets only",
+    ),
 }
+"""Kinds of port that one worker alone can have."""
 
 
 def number_of_workers(manifest: Manifest) -> int:
@@ -54,9 +60,8 @@ def what_keeps_workers_apart(
     for port in manifest.ports:
         table = f"port.{quoted(port.name)}"
         workers = f"{manifest.node.workers or 'several'} workers"
-        if port.kind in _WHY_ONE:
-            problem = BadValueError(f"{shown(port.kind)} with {workers}", "workers = 1", _WHY_ONE[port.kind])
-            yield table, "kind", problem
+        if port.kind in _ALLOWED_AND_WHY:
+            yield table, "kind", BadValueError(f"{shown(port.kind)} with {workers}", *_ALLOWED_AND_WHY[port.kind])
         elif port.proxy_protocol and _isolates_clients(manifest, port.name, graphs):
             problem = BadValueError(
                 f'a PROXY header that names clients, isolate = "client", and {workers}',

@@ -63,10 +63,26 @@ def test_files_are_read_by_one_worker(tmp_path: Path) -> None:
     assert number_of_workers(manifest(workers="auto", port=ports)) == 1
 
 
+def device_manifest(kind: str, workers: object) -> Manifest:
+    """As above, with a port on a device that every system has."""
+    ports = {"lan": {"kind": kind, "device": "lo"}, "wan": {"kind": "tap", "device": "none-wan"}}
+    return manifest(workers=workers, port=ports)
+
+
 def test_queues_of_a_device_do_not_tell_clients_apart() -> None:
-    ports = {"lan": {"kind": "afxdp", "device": "lo"}, "wan": {"kind": "tap", "device": "none-wan"}}
-    with pytest.raises(ManifestError, match=r"port\.lan\.kind: .*; use kind afpacket for several workers"):
-        manifest(port=ports)
+    with pytest.raises(ManifestError) as refused:
+        device_manifest("afxdp", 2)
+    assert list(refused.value.problems) == [
+        'settings: port.lan.kind: found "afxdp" with 2 workers; allowed: workers = 1, or kind = "afpacket", which '
+        "several workers share; a device spreads flows over its queues, not clients, and an AF_XDP socket gets its own "
+        "queue's packets only"
+    ]
+    assert number_of_workers(device_manifest("afxdp", "auto")) == 1
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("afxdp", 1), ("afpacket", 2)])
+def test_what_is_allowed_in_place_of_afxdp_with_several_workers_is_accepted(kind: str, workers: int) -> None:
+    assert number_of_workers(device_manifest(kind, workers)) == workers
 
 
 def test_auto_is_a_worker_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
