@@ -96,6 +96,7 @@ struct InstanceStreams {
   WorkList held_back;         // are not read until those who do not take what is sent have taken it
   uint32_t clients = 0;       // connections that came to it
   uint32_t upstreams = 0;     // connections that its guests have opened
+  uint32_t untold = 0;        // of both, those that are gone and whose end it has yet to hear of
   uint32_t held = 0;          // its clients' connections that do not take what is sent: none of its sockets is read
   uint32_t held_clients = 0;  // its connections to upstreams of that kind: clients' sockets are not read
   uint32_t stalled = 0;       // its clients' connections over the output limit: it is not run

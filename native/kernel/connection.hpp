@@ -86,6 +86,8 @@ struct Connection {
   std::atomic<bool> announced{false};  // the instance has been told that it is open
   std::atomic<bool> full{false};       // takes nothing from edgeos_send
   std::atomic<uint16_t> cut_short{0};  // stages whose edgeos_send was cut short in a burst that is not finished yet
+  // To its instance, which has to hear of its end.
+  bool is_known() const { return upstream != 0 || announced.load(std::memory_order_relaxed); }
   uint16_t finished_by = 0;  // stages that have ended their sending; of the thread that runs guests
   uint16_t closed_by = 0;
 

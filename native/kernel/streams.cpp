@@ -18,7 +18,7 @@ constexpr uint32_t kServedMax = 512;  // connections served between two looks at
 constexpr uint32_t kReadsMax = 4;     // reads of one connection before the next one's turn
 constexpr uint32_t kSlotsAtOnce = 8;  // that one read fills, once a first one has filled a slot
 constexpr uint64_t kHeaderNs = 10'000'000'000;  // for a PROXY header, where no open_timeout says otherwise
-constexpr uint32_t kDiscardMax = 1 << 20;  // bytes thrown away at once of a connection that is closed
+constexpr uint32_t kDiscardMax = 1 << 16;  // bytes thrown away at once of a connection that is closed
 
 }  // namespace
 
@@ -157,7 +157,7 @@ bool Streams::tell_news(Connection& c) {
     if (left != 0) return false;
   }
   // A client that was gone before it was announced need not be spoken of; a connection that a guest asked for must.
-  if (!gone || c.silent || (!c.announced.load(std::memory_order_relaxed) && c.upstream == 0)) return true;
+  if (!gone || c.silent || !c.is_known()) return true;
   return tell(c, MessageKind::closed, nullptr, 0, c.stage);
 }
 
@@ -301,6 +301,7 @@ void Streams::detach(Connection& c) {
   InstanceStreams& s = instance->streams;
   s.connections.remove(c);
   c.upstream != 0 ? s.upstreams-- : s.clients--;
+  s.untold -= c.state == ConnectionState::gone && c.is_known();
   c.instance = nullptr;
   if (c.upstream != 0 || s.clients > 0) return;
   instance->chain->set_connected(*instance, false, now_ns_);
@@ -341,6 +342,7 @@ void Streams::lose(Connection& c, Ending ending, bool reset) {
   c.fd = -1;
   c.readable = false;
   c.state = ConnectionState::gone;
+  if (c.instance != nullptr) c.instance->streams.untold += c.is_known();
   unplace(c);
   schedule(c);
 }

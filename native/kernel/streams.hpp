@@ -113,6 +113,7 @@ class Streams {
   void leave_client(Connection& c);
   void prepare_datagrams();
   void receive_datagrams(Service& service);
+  static bool has_room(const ChainInstance& instance);
   void drop_datagram(Chain& chain, Drop why, PortCounters& traffic, uint32_t len);
   static Endpoint local_of(const msghdr& header, const Listener& listener);
   Connection* find_flow(Service& service, const Endpoint& peer, const Endpoint& local);

@@ -154,8 +154,9 @@ void Streams::start(Service& service, int fd, const Endpoint& peer) {
   set_deadline(c, &service.greeting);  // an event comes when there is something to read
 }
 
-// It is known who the client is.
+// It is known who the client is, and from here on it is counted, though nobody may hear of it yet.
 void Streams::let_in(Connection& c) {
+  if (Refusal why{}; !join_client(c, why)) return turn_away(c, why);
   if (c.is_udp || c.local.family == 0 || !dispatcher_.asks_server_name(c.service->port)) return choose_chain(c);
   c.state = ConnectionState::hello;
   set_deadline(c, &c.service->greeting);
@@ -215,6 +216,7 @@ void Streams::read_header(Connection& c) {
 
 // Nobody has heard of it yet.
 void Streams::turn_away(Connection& c, Refusal reason) {
+  leave_client(c);
   set_deadline(c, nullptr);
   unplace(c);
   c.service->awaited--;
@@ -224,15 +226,13 @@ void Streams::turn_away(Connection& c, Refusal reason) {
   free_.push_back(&c);
 }
 
-// The client's place and the chain instance: what a connection must have to be open.
+// Gives a connection whose client is counted its chain instance; then it is open.
 bool Streams::attach(Connection& c, Refusal& why) {
-  if (!join_client(c, why)) return false;
   Drop drop = Drop::no_rule;
   ChainInstance* instance = dispatcher_.admit(c.service->port, as_packet(c, dispatcher_.domain(c.service->port)), c.server_name,
                                               ++serial_, now_ns_, drop);
   if (instance == nullptr) {
     why = refusal_of(drop);
-    leave_client(c);
     return false;
   }
   const Entry& entry = instance->chain->spec().entries[c.service->port];
@@ -286,7 +286,7 @@ void Streams::receive_datagrams(Service& service) {
     if (Drop why{}; instance.tenant != nullptr && !instance.tenant->admits(now_ns_, why)) {
       instance.tenant->refuse(why);
       drop_datagram(chain, why, traffic, len);
-    } else if (!tell_news(*c) || chain.entry_room(instance) == 0) {
+    } else if (!has_room(instance) || !tell_news(*c) || !has_room(instance)) {
       drop_datagram(chain, Drop::ring_full, traffic, len);
     } else if (Fwp* fwp = chain.fwp(instance, c->stage); fwp == nullptr) {
       drop_datagram(chain, Chain::why_no_fwp(instance), traffic, len);
@@ -298,6 +298,12 @@ void Streams::receive_datagrams(Service& service) {
       chain.touch(instance, now_ns_);
     }
   }
+}
+
+// Beyond what the instance has yet to hear of flows that are gone: else a client whose flows take each other's place faster
+// than its guest can be told would make more and more of them be remembered.
+bool Streams::has_room(const ChainInstance& instance) {
+  return instance.chain->entry_room(instance) > instance.streams.untold;
 }
 
 void Streams::drop_datagram(Chain& chain, Drop why, PortCounters& traffic, uint32_t len) {
@@ -362,7 +368,8 @@ Connection* Streams::find_flow(Service& service, const Endpoint& peer, const End
   c.peer = peer;
   c.local = local;
   Refusal why = Refusal::no_rule;
-  if (!attach(c, why)) {
+  if (!join_client(c, why) || !attach(c, why)) {
+    leave_client(c);
     refuse(service, why, -1);
     free_.push_back(&c);
     return nullptr;

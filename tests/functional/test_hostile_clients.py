@@ -11,7 +11,9 @@ import struct
 from contextlib import ExitStack, suppress
 
 import pytest
-from stream_harness import TIMEOUT, Service, exchange, is_sent_away, read_exactly, serving
+from stream_harness import GUESTS, TIMEOUT, Service, exchange, is_sent_away, read_exactly, serving
+
+from edgeos import ChainSettings, Node, TemplateSettings, _native
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -140,3 +142,25 @@ def test_without_descriptors_clients_are_sent_away_and_served_again_later() -> N
         service.wait_until(lambda s: s.port("web").connections == 0)
         is_well(service)
         service.stop()
+
+
+def test_flows_that_take_each_others_place_are_not_remembered_without_end() -> None:
+    kept, rounds, burst = 4, 60, 32
+    port = _native.open_listener("web", "udp", "127.0.0.1", 0, max_per_client=kept)
+    with Node() as node:
+        node.add_port(port)
+        node.add_template(TemplateSettings(name="app", source=GUESTS / "echo.c"))
+        node.add_chain(ChainSettings(name="service", path=("web", "app"), isolate="client", max_fwps=4))
+        node.add_rule("any", chain="service")
+        node.run_once()
+        for _ in range(rounds):
+            for _ in range(burst):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                    s.sendto(b"?", ("127.0.0.1", port.port_number))
+            node.run_once()
+        counters = node.statistics().chain("service").stages[0].counters
+        assert counters["opened"] > 0
+        assert counters["opened"] - counters["closed"] <= 2 * burst, "that the guest has not been told of yet"
+        statistics = node.stop()
+        assert statistics.balance == 0
+        assert statistics.port("web").accepted > rounds * burst // 2

@@ -200,3 +200,16 @@ def test_the_example_runs_as_it_is_but_for_its_port() -> None:
                     s.recv(1)
         assert activations(node) == {"shop": 1, "sites": 1}
         assert node.stop().port("web").refused == {"rule": 1, "no_rule": 1}
+
+
+def test_one_client_cannot_take_all_places_while_its_hellos_are_awaited() -> None:
+    with serving(max_connections=4, max_per_client=2) as (node, port), ExitStack() as connections:
+        for _ in range(6):
+            with suppress(ConnectionError):  # it may be sent away as soon as it is made
+                connections.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT, ("127.0.0.2", 0)))
+        wait_for(lambda: node.statistics().port("web").refused == {"max_per_client": 4})
+        assert echoed(port, b"not TLS") == b"not TLS"
+        connections.close()
+        wait_for(lambda: node.statistics().port("web").connections == 0)
+        assert node.statistics().port("web").accepted == 3
+        assert echoed(port, b"again") == b"again", "their places are free again"
