@@ -7,6 +7,11 @@ namespace edgeos {
 
 void Decisions::set(std::optional<DecisionSettings> settings) { settings_ = std::move(settings); }
 
+void Decisions::drop_otherwise() {
+  settings_->otherwise = Rule{};
+  settings_->tenant = nullptr;
+}
+
 Decision* Decisions::find(const Question& about, uint64_t now_ns, Drop& why) {
   const auto found = clients_.find(about.client);
   if (found != clients_.end()) {

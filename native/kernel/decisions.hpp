@@ -79,6 +79,10 @@ class Decisions {
  public:
   void set(std::optional<DecisionSettings> settings);
   bool asks() const { return settings_.has_value(); }
+  // What holds without an answer; nullptr where nobody is asked.
+  const Rule* otherwise() const { return settings_ ? &settings_->otherwise : nullptr; }
+  // Its chain or its tenant is gone.
+  void drop_otherwise();
 
   // What is known of a client: a decision that is made, or nullptr and why there is none yet. Asks, when it is new.
   Decision* find(const Question& about, uint64_t now_ns, Drop& why);

@@ -54,6 +54,7 @@ uint32_t Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_
 
 // Makes the places of chains and templates free that nothing uses any more; what the chains counted is kept.
 void Worker::sweep() {
+  decisions_.refresh();  // those that nobody uses may name what goes
   std::erase_if(tenants_, [](const auto& t) { return t->removed() && t->counters.clients == 0; });
   for (auto& chain : chains_) {
     if (!chain->retired() || chain->instances() > 0 || chain->spec().name.empty()) continue;
@@ -182,6 +183,7 @@ std::vector<uint32_t> Worker::apply(Change change) {
     for (const uint32_t number : change.retired_chains) chains_[number]->retire();
     for (const uint32_t number : change.retired_templates)
       if (pools_.at(number) != nullptr) pools_[number]->retire();
+    if (const Rule* otherwise = decisions_.otherwise(); otherwise != nullptr && !can_run(*otherwise)) decisions_.drop_otherwise();
     if (dispatcher_ != nullptr) dispatcher_->refresh();
   });
   return numbers;

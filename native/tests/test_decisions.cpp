@@ -104,3 +104,17 @@ TEST(decisions_are_forgotten_unless_their_clients_have_fwps) {
   decisions.refresh();
   CHECK(decisions.find(about(1), 5000, why) == nullptr);
 }
+
+TEST(a_default_whose_chain_is_gone_is_to_drop) {
+  Decisions decisions;
+  CHECK(decisions.otherwise() == nullptr);
+  DecisionSettings some = settings();
+  some.otherwise = to_chain(3);
+  decisions.set(some);
+  CHECK_EQ(decisions.otherwise()->action, 3);
+  Drop why{};
+  decisions.find(about(1), 10, why);
+  decisions.drop_otherwise();
+  CHECK_EQ(decisions.expire(200).size(), 1u);
+  CHECK_EQ(decisions.find(about(1), 200, why)->rule.rule.action, Rule::kDropAction);
+}

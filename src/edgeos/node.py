@@ -293,6 +293,8 @@ class Node:
             if self._controller is not None:
                 self._controller.apply(manifest, rules, known)
             self._manifest, self._rules, self._guests = manifest, rules, known
+            if self._asker is not None:
+                self._asker.follow()
 
     def prepare(self) -> None:
         """Builds the guests and makes room for FWPs, all but the ports. Raises as `start`, which does it otherwise."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgeos import _native
+from edgeos.errors import EdgeosError
 from edgeos.statistics import client_address
 
 _WAIT_NS = 200_000_000
@@ -79,13 +80,7 @@ class Asker:
         self._rule_of = rule_of
         self._stopping = threading.Event()
         self._problem = ""
-        worker.set_decisions(
-            deadline_ns=int(asking.deadline * 1e9),
-            keep_ns=int(asking.keep * 1e9),
-            clients_max=asking.max_clients,
-            waiting_max=asking.max_waiting,
-            otherwise=rule_of(asking.default),
-        )
+        self.settle_default()
         self._thread = threading.Thread(target=self._ask, name="edgeos-unmatched", daemon=True)
         self._thread.start()
 
@@ -93,6 +88,23 @@ class Asker:
     def problem(self) -> str:
         """What the callback raised last, empty if nothing."""
         return self._problem
+
+    def settle_default(self) -> None:
+        """Tells the kernel what the default is, whose chain may be another than before. Raises as `rule_of`."""
+        self._worker.set_decisions(
+            deadline_ns=int(self._asking.deadline * 1e9),
+            keep_ns=int(self._asking.keep * 1e9),
+            clients_max=self._asking.max_clients,
+            waiting_max=self._asking.max_waiting,
+            otherwise=self._rule_of(self._asking.default),
+        )
+
+    def follow(self) -> None:
+        """Chains or tenants have changed. A default that names what is gone is to drop, as the kernel did at once."""
+        try:
+            self.settle_default()
+        except EdgeosError as error:
+            self._problem = f"the default cannot be had any more, unmatched clients are dropped: {error}"
 
     def stop(self) -> None:
         """Asks no more. A callback that runs is not waited for: it may never return."""

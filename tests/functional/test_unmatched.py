@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from node_harness import Rig, client_packet, guest, rig
@@ -26,6 +26,7 @@ from edgeos import (
 Callback = Callable[[UnmatchedClient], Answer | str | None]
 TIMEOUT_S = 30.0
 NEVER_S = 3600.0
+IDLE_S = 200.0  # longer than chains keep their clients
 
 
 @contextmanager
@@ -192,6 +193,62 @@ def test_an_answer_about_a_chain_that_went_is_a_failure() -> None:
         node.node.remove_chain("other")
         free.set()
         assert run_until(node, lambda s: s.unmatched.failed == 1).dropped == {"unmatched": 1}
+
+
+def test_a_default_that_names_what_went_is_to_drop() -> None:
+    with asking(lambda _: None, default=Answer(chain="other", tenant="acme")) as node:
+        node.settle()
+        clock = testing.FakeClock(node.node)
+        node.inject("lan", client_packet(2, bytes(20)))
+        assert run_until(node, sent(1)).tenant("acme").received == 1
+        clock.advance(IDLE_S)  # its client leaves, and is forgotten
+        node.settle()
+        node.node.remove_tenant("acme")
+        for number in range(3):  # whatever is not used any more goes, and its place is taken
+            node.node.add_tenant(TenantSettings(name=f"tenant-{number}"))
+            node.inject("lan", client_packet(3 + number, bytes(20)))
+            run_until(node, lambda s, failed=1 + number: s.unmatched.failed == failed and s.in_flight == 0)
+        assert node.check().dropped == {"unmatched": 3}
+        assert "acme" in node.check().unmatched.problem
+
+
+def test_a_default_never_leads_to_a_chain_that_took_the_place_of_its_own() -> None:
+    with asking(lambda _: None, default=Answer(chain="other")) as node:
+        node.settle()
+        node.node.remove_chain("other")
+        for name in ("third", "fourth"):
+            node.node.add_chain(ChainSettings(name=name, path=("lan", "tally", "wan"), max_fwps=16))
+        node.inject("lan", client_packet(2, bytes(20)))
+        assert run_until(node, lambda s: s.unmatched.failed == 1).dropped == {"unmatched": 1}
+        node.node.add_chain(ChainSettings(name="other", path=("lan", "tally", "wan"), max_fwps=16))
+        node.inject("lan", client_packet(3, bytes(20)))
+        assert run_until(node, sent(1)).chain("other").received == 1, "it is there again"
+
+
+def test_one_client_cannot_take_all_places_while_it_is_asked_about() -> None:
+    free = threading.Event()
+    listener = _native.open_listener("web", "tcp", "127.0.0.1", 0, max_connections=4, max_per_client=2)
+    with Node() as node, ExitStack() as connections:
+        node.add_port(listener)
+        node.add_template(guest("echo"))
+        node.add_chain(ChainSettings(name="service", path=("web", "echo"), max_fwps=16))
+        node.add_rule("src 127.0.0.3", chain="service")
+        node.on_unmatched(lambda _: free.wait(TIMEOUT_S) and "service", deadline=NEVER_S)
+        node.start()
+        address = ("127.0.0.1", listener.port_number)
+        for _ in range(6):
+            with suppress(ConnectionError):  # it may be sent away as soon as it is made
+                connections.enter_context(socket.create_connection(address, TIMEOUT_S, ("127.0.0.2", 0)))
+        with socket.create_connection(address, TIMEOUT_S, ("127.0.0.3", 0)) as s:
+            s.sendall(b"hello")
+            assert s.recv(16) == b"hello"
+        assert node.statistics().port("web").refused == {"max_per_client": 4}
+        free.set()
+        end = time.monotonic() + TIMEOUT_S
+        while node.statistics().port("web").accepted < 3:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        assert node.stop().balance == 0
 
 
 def test_connections_wait_for_the_answer() -> None:
