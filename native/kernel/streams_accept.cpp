@@ -355,12 +355,10 @@ Connection* Streams::find_flow(Service& service, const Endpoint& peer, const End
     refuse(service, Refusal::accept_rate, -1);
     return nullptr;
   }
-  if (counters.connections >= service.listener.settings().max_connections) {
-    if (service.quiet.list.empty()) {
-      refuse(service, Refusal::max_connections, -1);
-      return nullptr;
-    }
-    lose(*service.quiet.list.front(), Ending::displaced);
+  const uint32_t most = service.listener.settings().max_connections;
+  if (counters.connections >= most && service.quiet.list.empty()) {
+    refuse(service, Refusal::max_connections, -1);
+    return nullptr;
   }
   Connection& c = new_connection();
   c.is_udp = true;
@@ -374,6 +372,8 @@ Connection* Streams::find_flow(Service& service, const Endpoint& peer, const End
     free_.push_back(&c);
     return nullptr;
   }
+  // Only now: nobody gives way to one that is turned away.
+  if (counters.connections >= most) lose(*service.quiet.list.front(), Ending::displaced);
   counters.accepted++;
   counters.connections++;
   service.flows.emplace(std::pair{peer, local}, &c);

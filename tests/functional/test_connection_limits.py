@@ -143,3 +143,18 @@ def test_the_report_tells_who_was_refused_and_why() -> None:
     (line,) = [line for line in console.file.getvalue().splitlines() if "max_connections" in line]  # type: ignore[attr-defined]
     assert line.split() == ["web", "1", "1", "5", "5", "max_connections", "1", "-"]
     assert json.loads(json.dumps(asdict(statistics)))["ports"][0]["refused"] == {"max_connections": 1}
+
+
+def test_no_flow_gives_way_to_a_datagram_that_is_turned_away() -> None:
+    rules = [{"match": "src 127.0.0.9", "drop": True}]
+    with serving(kind="udp", rules=rules, max_connections=2) as service, ExitStack() as stack:
+        first, second, stranger = (
+            stack.enter_context(service.connect(source)) for source in ("127.0.0.1", "127.0.0.2", "127.0.0.9")
+        )
+        for s in (first, second):
+            s.send(b"question")
+            assert s.recv(100) == b"question"
+        for _ in range(5):
+            stranger.send(b"question")
+        service.wait_until(lambda s: s.port("web").refused == {"rule": 5})
+        assert service.stop().port("web").ended == {"evicted": 2}
