@@ -21,10 +21,10 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test pytest native check bench asan tsan fuzz soak clean
+.PHONY: help build demo test pytest native aarch64 check bench asan tsan fuzz soak clean
 
 help: ## list these targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/\1|\2/' | \
 	  while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 build: $(VENV)/.installed ## build the kernel and install the package, editable, in .venv
@@ -41,6 +41,10 @@ pytest: $(VENV)/.installed $(VENV)/.dev
 
 native: build/native/.built
 	@$(WASMTIME) scripts/run-tests build/native
+
+aarch64: build/aarch64/.built build/aarch64/.wasmtime ## the kernel's tests, built for aarch64, under emulation
+	@EDGEOS_WASMTIME=build/aarch64/wasmtime/linux-aarch64/_libwasmtime.so \
+	  RUN_BY="qemu-aarch64-static -L /usr/aarch64-linux-gnu" scripts/run-tests build/aarch64
 
 check: $(VENV)/.installed $(VENV)/.dev ## linter, formatter, types
 	$(BIN)/ruff check src tests
@@ -104,8 +108,23 @@ build/fuzz/everything.c: native/fuzz/everything.click $(wildcard src/edgeos/clic
 	@mkdir -p $(@D)
 	@$(BIN)/edgeos click build $< --c -o $@ > /dev/null
 
-build/native/.built build/asan/.built build/tsan/.built: $(NATIVE_TESTS)
-build/native/.built build/asan/.built build/tsan/.built build/fuzz/.built: $(NATIVE) $(VENV)/.requirements
+build/aarch64/.built: CMAKE_OPTIONS := -DEDGEOS_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+build/aarch64/.built: | build/aarch64/.tools
+
+build/aarch64/.tools:
+	@scripts/require aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64-static:qemu-user-static
+	@mkdir -p $(@D)
+	@touch $@
+
+build/aarch64/.wasmtime: pyproject.toml $(VENV)/.requirements
+	@mkdir -p $(@D)
+	@$(BIN)/python scripts/dependencies.py | grep '^wasmtime==' | xargs $(BIN)/pip install --quiet --no-deps --upgrade \
+	  --only-binary=:all: --platform manylinux2014_aarch64 --target $(@D)
+	@touch $@
+
+build/native/.built build/asan/.built build/tsan/.built build/aarch64/.built: $(NATIVE_TESTS)
+build/native/.built build/asan/.built build/tsan/.built build/aarch64/.built build/fuzz/.built: $(NATIVE) $(VENV)/.requirements
 	@$(CMAKE) -S . -B $(@D) $(CMAKE_OPTIONS) > /dev/null
 	@$(BIN)/cmake --build $(@D) --parallel $(JOBS)
 	@touch $@
