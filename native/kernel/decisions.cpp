@@ -5,7 +5,10 @@
 
 namespace edgeos {
 
-void Decisions::set(std::optional<DecisionSettings> settings) { settings_ = std::move(settings); }
+void Decisions::set(std::optional<DecisionSettings> settings) {
+  settings_ = std::move(settings);
+  refresh();  // another callback may answer otherwise
+}
 
 void Decisions::drop_otherwise() {
   settings_->otherwise = Rule{};

@@ -450,7 +450,9 @@ void Streams::expire(uint64_t now_ns, uint32_t most) {
 }
 
 uint64_t Streams::next_expiry_ns() const {
-  uint64_t next = work_.empty() ? waiting_until_ns_ : now_ns_;
+  // Defaults for want of an answer are set between looks at the connections that wait for one.
+  const bool answered = answers_seen_ != dispatcher_.answers();
+  uint64_t next = work_.empty() && !answered ? waiting_until_ns_ : now_ns_;
   const auto look = [&](const Deadlines& d) {
     if (d.timeout_ns > 0 && !d.list.empty()) next = std::min(next, d.list.front()->since_ns + d.timeout_ns);
   };

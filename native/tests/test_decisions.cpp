@@ -62,6 +62,17 @@ TEST(without_an_answer_in_time_the_default_holds_and_a_late_one_is_counted) {
   CHECK_EQ(decisions.counters().defaulted, 1u);
 }
 
+TEST(another_callback_is_asked_anew) {
+  Decisions decisions;
+  decisions.set(settings());
+  Drop why{};
+  decisions.find(about(1), 10, why);
+  decisions.answer(decisions.take_questions(0)[0].id, to_chain(7), nullptr, 20);
+  decisions.set(settings());
+  CHECK(decisions.find(about(1), 30, why) == nullptr && why == Drop::undecided);
+  CHECK_EQ(decisions.counters().asked, 2u);
+}
+
 TEST(a_flood_is_bounded_also_when_nobody_takes_the_questions) {
   Decisions decisions;
   decisions.set(settings());

@@ -30,10 +30,12 @@ from edgeos.settings import (
     Grants,
     Manifest,
     NodeSettings,
+    PolicyFunction,
     PortSettings,
     RuleSettings,
     TemplateSettings,
     TenantSettings,
+    UnmatchedSettings,
     UpstreamSettings,
 )
 from edgeos.statistics import (
@@ -66,6 +68,7 @@ __all__ = [
     "Node",
     "NodeSettings",
     "NodeStatistics",
+    "PolicyFunction",
     "Port",
     "PortError",
     "PortSettings",
@@ -78,6 +81,7 @@ __all__ = [
     "TenantSettings",
     "TenantStatistics",
     "UnmatchedClient",
+    "UnmatchedSettings",
     "UnmatchedStatistics",
     "UpstreamSettings",
     "build",

@@ -27,12 +27,13 @@ from edgeos.settings import (
     RuleSettings,
     TemplateSettings,
     TenantSettings,
+    UnmatchedSettings,
     UpstreamSettings,
 )
 from edgeos.sharing import number_of_workers, what_keeps_workers_apart
 
 NamedRecord = PortSettings | UpstreamSettings | TemplateSettings | ChainSettings | TenantSettings
-Record = NodeSettings | NamedRecord | Grants | RuleSettings
+Record = NodeSettings | NamedRecord | Grants | RuleSettings | UnmatchedSettings
 Names = Mapping[str, Collection[str]]
 
 
@@ -47,6 +48,8 @@ def tables(manifest: Manifest) -> Iterator[tuple[str, Record]]:
                 yield f"{table}.grant", record.grant
     for number, rule in enumerate(manifest.rules, 1):
         yield rule_table(number), rule
+    if manifest.unmatched is not None:
+        yield "unmatched", manifest.unmatched
 
 
 def named_records(manifest: Manifest) -> Mapping[str, tuple[NamedRecord, ...]]:
@@ -86,6 +89,7 @@ def check_consistency(findings: Findings, manifest: Manifest, names: Names) -> N
         for table, problem in find_contention(manifest, graphs, device_addresses()):
             findings.report(table, "listen", problem)
     _check_rules(findings, manifest, names, graphs)
+    _check_unmatched(findings, manifest, names)
     if not findings.problems and manifest.node.workers > 1:
         for table, key, problem in what_keeps_workers_apart(manifest, graphs):
             findings.report(table, key, problem)
@@ -117,6 +121,8 @@ def find_warnings(manifest: Manifest) -> list[str]:
         "tenant": {rule.tenant for rule in manifest.rules},
         "upstream": {name for template in manifest.templates for name in template.grant.connect},
     }
+    if manifest.unmatched is not None:  # its answers may name any
+        used |= {title: set(names[title]) for title in ("port", "chain", "tenant")}
     users = {
         "port": "no chain uses it",
         "template": "no chain uses it",
@@ -264,6 +270,13 @@ def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: M
             findings.report(table, "match", problem)
 
 
+def _check_unmatched(findings: Findings, manifest: Manifest, names: Names) -> None:
+    """The chain of those without an answer."""
+    default = None if manifest.unmatched is None else manifest.unmatched.default
+    if default is not None and not findings.is_bad("unmatched", ("default",)) and default not in names["chain"]:
+        findings.report("unmatched", "default", unknown(default, names["chain"], "a chain, but there is none"))
+
+
 def _check_rule_ports(
     findings: Findings, table: str, rule: RuleSettings, manifest: Manifest, names: Names, entries: Collection[str]
 ) -> None:
@@ -294,7 +307,7 @@ def _check_server_name(
 
 
 def _warn_of_rules(findings: Findings, manifest: Manifest) -> None:
-    if not manifest.rules:
+    if not manifest.rules and manifest.unmatched is None:
         findings.add("rule", "there is none, so every message is dropped")
     asked = sorted(enumerate(manifest.rules, 1), key=lambda numbered: -numbered[1].priority)
     for place, (later, rule) in enumerate(asked):

@@ -144,7 +144,7 @@ class Controller:
             isolate=answer.isolate,
             tenant=answer.tenant,
         )
-        check_settings(replace(manifest, rules=(rule,)))
+        check_settings(replace(manifest, rules=(rule,), unmatched=None))
         if answer.pass_ports and _wire(answer.pass_ports) not in self._chains:
             self._wires.add(answer.pass_ports)
             self.apply(manifest, rules, given)

@@ -101,6 +101,9 @@ class _Reader:
             chains=records["chain"],
             tenants=records["tenant"],
             rules=self._rules(data.get("rule", [])),
+            unmatched=self._table("unmatched", SECTIONS["unmatched"], data["unmatched"])
+            if "unmatched" in data
+            else None,
         )
 
     def _named(self, title: str, raw: object) -> tuple[Any, ...]:

@@ -45,7 +45,7 @@ from edgeos.settings import (
 from edgeos.statistics import ClientStatistics, NodeStatistics, client_statistics, node_statistics
 from edgeos.system_limits import fwps_of, is_compact, require_system
 from edgeos.template import Template
-from edgeos.unmatched import DROP, Answer, Asker, Asking, Callback
+from edgeos.unmatched import DROP, Answer, Asker, Asking, Callback, load_asking
 
 _WAIT = {"adaptive": 0, "spin": 1, "block": 2}
 
@@ -218,21 +218,26 @@ class Node:
                 f"found deadline={deadline}, keep={keep}, max_clients={max_clients}, max_waiting={max_waiting}; "
                 "allowed: seconds up to an hour and up to a day, and at least 1 client"
             )
-        self._asking = Asking(
-            callback=callback,
-            deadline=deadline,
-            default=default,
-            keep=keep,
-            max_clients=max_clients,
-            max_waiting=max_waiting,
+        self._ask_by(
+            Asking(
+                callback=callback,
+                deadline=deadline,
+                default=default,
+                keep=keep,
+                max_clients=max_clients,
+                max_waiting=max_waiting,
+            )
         )
+
+    def _ask_by(self, asking: Asking) -> None:
+        if self._asker is not None and self._closed is None:
+            self._asker.change(asking)
+        self._asking = asking
         if self._has_ports and self._closed is None:
             self._start_asker(*self._running())
 
     def _start_asker(self, worker: _native.Worker, controller: Controller) -> None:
-        if self._asker is not None:
-            self._asker.stop()
-        if self._asking is not None:
+        if self._asking is not None and self._asker is None:
             names = [port.name for port in self._manifest.ports]
             self._asker = Asker(worker, self._asking, names, lambda answer: self._rule_of_answer(controller, answer))
 
@@ -253,8 +258,8 @@ class Node:
     def reconfigure(self, manifest: Manifest) -> None:
         """Makes the node run another manifest: what is the same keeps running, and live clients stay where they are.
 
-        Ports, upstreams and `[node]`, but its two timeouts, cannot change while a node runs. Raises ManifestError,
-        GuestError, LimitError or EdgeosError, and then nothing has changed.
+        Ports, upstreams and `[node]`, but its two timeouts, cannot change while a node runs; `[unmatched]` cannot go.
+        Raises ManifestError, GuestError, LimitError or EdgeosError, and then nothing has changed.
         """
         if self._worker is not None:
             for title, now, then in (
@@ -264,7 +269,19 @@ class Node:
             ):
                 if now != then:
                     raise EdgeosError(f"{title} cannot change while the node runs: restart it")
+            if self._manifest.unmatched is not None and manifest.unmatched is None:
+                raise EdgeosError("[unmatched] cannot be taken away while the node runs: restart it")
+        asking = self._changed_asking(manifest)
         self._change(manifest, rules=self._numbered(manifest.rules))
+        if asking is not None:
+            self._ask_by(asking)
+
+    def _changed_asking(self, manifest: Manifest) -> Asking | None:
+        """What a running node must ask by from now on, None if that is as before."""
+        if self._worker is None or manifest.unmatched is None or manifest.unmatched == self._manifest.unmatched:
+            return None
+        check_settings(manifest)
+        return load_asking(manifest, manifest.unmatched)
 
     def _numbered(self, rules: Sequence[RuleSettings]) -> tuple[Rule, ...]:
         """Rules with the numbers of those there are with the same settings, and new numbers for the others."""
@@ -496,6 +513,8 @@ class Node:
         check_settings(manifest)
         if manifest.node.workers > 1:
             raise EdgeosError("a Node is one worker; `edgeos up` runs several")
+        if manifest.unmatched is not None and self._asking is None:
+            self._asking = load_asking(manifest, manifest.unmatched)
         require_system(manifest, locked_bytes=locked_bytes(manifest.ports))
         engine = engine_settings(manifest)
         worker = make_worker(engine, manifest.node)

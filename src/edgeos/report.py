@@ -70,6 +70,7 @@ def summary(statistics: NodeStatistics, workers: Sequence[WorkerRecord] = ()) ->
             *_modes(statistics),
             _listeners(statistics),
             _tenants(statistics),
+            _unmatched(statistics),
             _workers(workers),
             _balance(statistics),
             *_problems(statistics),
@@ -153,6 +154,23 @@ def _tenants(statistics: NodeStatistics) -> Table:
     return table
 
 
+def _unmatched(statistics: NodeStatistics) -> Table:
+    """Clients that no rule matched, where there are any that were asked about."""
+    table = _table("no rule matches", "asked", "answered", "failed", "defaulted", "late", "turned away")
+    counted = statistics.unmatched
+    if counted.asked or counted.turned_away:
+        numbers = (
+            counted.asked,
+            counted.answered,
+            counted.failed,
+            counted.defaulted,
+            counted.late,
+            counted.turned_away,
+        )
+        _add(table, "clients", *map(_count, numbers))
+    return table
+
+
 def _workers(workers: Sequence[WorkerRecord]) -> Table:
     """What each worker did, where there are several, or one has died."""
     table = _table("worker", "core", "received", "sent", "restarts", "lost", left=2)
@@ -187,7 +205,10 @@ def _modes(statistics: NodeStatistics) -> list[Text]:
 
 
 def _problems(statistics: NodeStatistics) -> list[Text]:
-    return [Text(f"port {port.name}: {printable(port.problem)}") for port in statistics.ports if port.problem]
+    found = [(f"port {port.name}", port.problem) for port in statistics.ports if port.problem]
+    if statistics.unmatched.problem:
+        found.append(("unmatched.callback", statistics.unmatched.problem))
+    return [Text(f"{where}: {printable(problem)}") for where, problem in found]
 
 
 def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:

@@ -41,6 +41,7 @@ from edgeos.kinds import (
     size,
 )
 from edgeos.match import parse_match
+from edgeos.policy import Policy
 from edgeos.settings import (
     KIB,
     LISTENER_KINDS,
@@ -56,12 +57,14 @@ from edgeos.settings import (
     RuleSettings,
     TemplateSettings,
     TenantSettings,
+    UnmatchedSettings,
     UpstreamSettings,
 )
 from edgeos.units import PERCENT_NS, format_size
 
 MIB = 1024 * KIB
-DAY_NS = 86_400 * SECOND_NS
+HOUR_NS = 3600 * SECOND_NS
+DAY_NS = 24 * HOUR_NS
 ANY = parse_match("any")
 RATE_MAX = 1_000_000_000  # a second
 
@@ -466,6 +469,29 @@ RULE = Section(
     ),
 )
 
+UNMATCHED = Section(
+    "unmatched",
+    UnmatchedSettings,
+    (
+        Field("callback", Policy(), "the function that decides about clients which no rule matches", required=True),
+        Field(
+            "deadline",
+            duration(MILLISECOND_NS, HOUR_NS),
+            "how long its answer may take, before the default holds",
+            attribute="deadline_ns",
+        ),
+        Field("default", Name(), "the chain that clients without an answer go through; dropped unless given"),
+        Field(
+            "keep",
+            duration(MILLISECOND_NS, DAY_NS),
+            "silence after which a client is asked about anew",
+            attribute="keep_ns",
+        ),
+        Field("max_clients", Integer(1, 1_000_000), "clients whose answers are remembered"),
+        Field("max_waiting", Integer(1, 1_000_000), "clients that wait for an answer at once"),
+    ),
+)
+
 SECTIONS: Mapping[str, Section] = {
     "node": NODE,
     "port": PORT,
@@ -474,6 +500,7 @@ SECTIONS: Mapping[str, Section] = {
     "chain": CHAIN,
     "tenant": TENANT,
     "rule": RULE,
+    "unmatched": UNMATCHED,
 }
 INNER: Mapping[type, Section] = {GRANT.record: GRANT}  # tables that are the value of a key
 RECORDS: Mapping[type, Section] = {**{section.record: section for section in SECTIONS.values()}, **INNER}

@@ -194,6 +194,30 @@ class RuleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyFunction:
+    """A function of a Python file, with the text that was read: it is run, whatever the file holds by then."""
+
+    path: Path
+    source: str
+    function: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmatchedSettings:
+    """Who decides about clients that no rule matches, and within what bounds; see `Node.on_unmatched`.
+
+    Without an answer within `deadline_ns` they go through the chain `default`, or are dropped if that is None.
+    """
+
+    callback: PolicyFunction
+    deadline_ns: int = 100 * MILLISECOND_NS
+    default: str | None = None
+    keep_ns: int = 60 * SECOND_NS
+    max_clients: int = 65536
+    max_waiting: int = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything that a node runs. `path` is the file it came from, None for settings made by a program."""
 
@@ -205,3 +229,4 @@ class Manifest:
     chains: tuple[ChainSettings, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
+    unmatched: UnmatchedSettings | None = None

@@ -10,11 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from edgeos import _native
-from edgeos.errors import EdgeosError
+from edgeos.errors import EdgeosError, ManifestError
+from edgeos.findings import BadValueError, Findings
+from edgeos.policy import load_function
+from edgeos.settings import Manifest, UnmatchedSettings
 from edgeos.statistics import client_address
+from edgeos.units import NANOSECONDS
 
 _WAIT_NS = 200_000_000
 
@@ -68,6 +72,24 @@ class Asking:
     max_waiting: int
 
 
+def load_asking(manifest: Manifest, settings: UnmatchedSettings) -> Asking:
+    """How a manifest wants clients to be asked about. Raises ManifestError when its function cannot be loaded."""
+    findings = Findings(manifest.path)
+    try:
+        callback = load_function(settings.callback)
+    except BadValueError as problem:
+        findings.report("unmatched", "callback", problem)
+        raise ManifestError(findings.problems) from None
+    return Asking(
+        callback=cast("Callback", callback),
+        deadline=settings.deadline_ns / NANOSECONDS["s"],
+        default=DROP if settings.default is None else Answer(chain=settings.default),
+        keep=settings.keep_ns / NANOSECONDS["s"],
+        max_clients=settings.max_clients,
+        max_waiting=settings.max_waiting,
+    )
+
+
 class Asker:
     """The thread that asks. `rule_of` makes the kernel's rule of an answer, or raises."""
 
@@ -75,34 +97,38 @@ class Asker:
         self, worker: _native.Worker, asking: Asking, ports: list[str], rule_of: Callable[[Answer], _native.Rule]
     ) -> None:
         self._worker = worker
-        self._asking = asking
         self._ports = ports
         self._rule_of = rule_of
         self._stopping = threading.Event()
         self._problem = ""
-        self.settle_default()
-        self._thread = threading.Thread(target=self._ask, name="edgeos-unmatched", daemon=True)
-        self._thread.start()
+        self.change(asking)
+
+    def change(self, asking: Asking) -> None:
+        """Asks by this from now on, on a new thread: the last callback may never return."""
+        self._settle(asking)
+        self._problem = ""
+        self._current = (asking, threading.Lock())
+        threading.Thread(target=self._ask, args=(asking,), name="edgeos-unmatched", daemon=True).start()
 
     @property
     def problem(self) -> str:
         """What the callback raised last, empty if nothing."""
         return self._problem
 
-    def settle_default(self) -> None:
+    def _settle(self, asking: Asking) -> None:
         """Tells the kernel what the default is, whose chain may be another than before. Raises as `rule_of`."""
         self._worker.set_decisions(
-            deadline_ns=int(self._asking.deadline * 1e9),
-            keep_ns=int(self._asking.keep * 1e9),
-            clients_max=self._asking.max_clients,
-            waiting_max=self._asking.max_waiting,
-            otherwise=self._rule_of(self._asking.default),
+            deadline_ns=int(asking.deadline * 1e9),
+            keep_ns=int(asking.keep * 1e9),
+            clients_max=asking.max_clients,
+            waiting_max=asking.max_waiting,
+            otherwise=self._rule_of(asking.default),
         )
 
     def follow(self) -> None:
         """Chains or tenants have changed. A default that names what is gone is to drop, as the kernel did at once."""
         try:
-            self.settle_default()
+            self._settle(self._current[0])
         except EdgeosError as error:
             self._problem = f"the default cannot be had any more, unmatched clients are dropped: {error}"
 
@@ -110,8 +136,9 @@ class Asker:
         """Asks no more. A callback that runs is not waited for: it may never return."""
         self._stopping.set()
 
-    def _ask(self) -> None:
-        while not self._stopping.is_set():
+    def _ask(self, asking: Asking) -> None:
+        while self._current[0] is asking and not self._stopping.is_set():
+            # What this thread has taken when the callback changes, it asks the new one.
             for raw in self._worker.take_questions(_WAIT_NS):
                 if self._stopping.is_set():
                     return
@@ -119,10 +146,12 @@ class Asker:
 
     def _answer_of(self, raw: dict[str, Any]) -> _native.Rule | None:
         """The kernel's rule, or None when the default is to hold because the callback failed."""
+        asking, calling = self._current
         try:
-            given = self._asking.callback(_client(raw, self._ports))
+            with calling:  # callbacks need not know of threads, also while one that was changed still has questions
+                given = asking.callback(_client(raw, self._ports))
             if given is None:
-                given = self._asking.default
+                given = asking.default
             return self._rule_of(Answer(chain=given) if isinstance(given, str) else given)
         except Exception as error:  # whatever a program's callback does, the node goes on
             self._problem = f"{type(error).__name__}: {error}"

@@ -22,7 +22,7 @@ from edgeos.cli import app
 from edgeos.errors import GuestError, LimitError
 from edgeos.report import LiveReport, live_table, summary
 from edgeos.settings import Manifest
-from edgeos.statistics import TenantStatistics
+from edgeos.statistics import TenantStatistics, UnmatchedStatistics
 
 MANIFEST = """
 [port.lan]
@@ -95,6 +95,7 @@ class Node:
     lost: int = 0
     elapsed_ns: int = 1_500_000_000
     tenants: tuple[TenantStatistics, ...] = ()
+    unmatched: UnmatchedStatistics = field(default_factory=UnmatchedStatistics)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,6 +132,16 @@ def test_summary() -> None:
 def test_summary_of_nothing() -> None:
     text = rendered(summary(node_of(chains=(), ports=(), dropped={}, received=0, sent=0, in_flight=0)))
     assert text.strip() == "received 0 + emitted 0 = sent 0 + dropped 0 + in flight 0, in 1.5s"
+
+
+def test_clients_that_no_rule_matches() -> None:
+    counted = UnmatchedStatistics(
+        asked=5, answered=3, failed=1, defaulted=2, turned_away=4, problem="KeyError: 'x\x1b'"
+    )
+    text = rendered(summary(node_of(unmatched=counted)))
+    assert ["clients", "5", "3", "1", "2", "0", "4"] in words(text)
+    assert "unmatched.callback: KeyError: 'x\\x1b'" in text
+    assert "no rule matches" not in rendered(summary(node_of()))
 
 
 def test_no_times_without_activations() -> None:

@@ -148,7 +148,7 @@ ROWS = [
     (
         "[node]",
         "[nod]",
-        'edge.toml: nod: found "nod"; allowed: node, port, upstream, template, chain, tenant, rule; '
+        'edge.toml: nod: found "nod"; allowed: node, port, upstream, template, chain, tenant, rule, unmatched; '
         'did you mean "node"?',
     ),
     (

@@ -33,8 +33,10 @@ def test_manifests(block: str, tmp_path: Path) -> None:
         "template": {"mon": {"appliance": "monitor"}},
         "chain": {name: {"path": ["lan", "mon", "wan"]} for name in ("edge", "dns")},
     }
-    manifest = edgeos.parse_manifest({**around, **tomllib.loads(block)})
-    assert manifest.rules
+    around["chain"]["guests"] = {"path": ["lan", "mon", "wan"]}
+    (tmp_path / "policy.py").write_text("def decide(client): ...")
+    manifest = edgeos.parse_manifest({**around, **tomllib.loads(block)}, tmp_path / "edge.toml")
+    assert manifest.rules or manifest.unmatched
 
 
 def test_the_callback() -> None:

@@ -67,6 +67,8 @@ def what_must_restart(before: Manifest, after: Manifest) -> str:
         return "ports"
     if before.upstreams != after.upstreams:
         return "upstreams"
+    if before.unmatched is not None and after.unmatched is None:
+        return "that there is [unmatched]"
     if kernels_part(before.node) != kernels_part(after.node):
         return "[node], but its timeouts,"
     if steered_by_destination(before) != steered_by_destination(after):
