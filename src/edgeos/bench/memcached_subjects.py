@@ -123,9 +123,8 @@ def _service(name: str, command: Sequence[str], cores: set[int], judge: Callable
 @contextmanager
 def shared_process(program: str, clients: int, cores: set[int]) -> Iterator[Subject]:
     """One memcached for all clients, with a thread for each of its cores."""
-    with _memcacheds(
-        SHARED, program, ["127.0.0.1"], ["-t", str(len(cores)), "-c", str(clients + 64)], cores
-    ) as subject:
+    most = 2 * clients + 64  # those of the generator before may still be closing
+    with _memcacheds(SHARED, program, ["127.0.0.1"], ["-t", str(len(cores)), "-c", str(most)], cores) as subject:
         yield subject
 
 
