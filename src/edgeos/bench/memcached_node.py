@@ -21,7 +21,7 @@ _STACK = 4608  # bytes; the hot end of the stack lies beside the variables, see 
 
 
 def _run(clients: int) -> None:
-    connections = clients + SPARE
+    connections = 2 * clients + SPARE  # those of the generator before may still be closing
     require_descriptors(
         Manifest(ports=(PortSettings(name="clients", kind="tcp", listen="127.0.0.1:1", max_connections=connections),))
     )
@@ -37,7 +37,7 @@ def _run(clients: int) -> None:
                 name="caches",
                 path=("clients", "cache"),
                 isolate="client",
-                max_fwps=connections,
+                max_fwps=clients + SPARE,
                 idle_timeout_ns=_HOUR_NS,
             )
         )
