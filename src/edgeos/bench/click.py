@@ -46,6 +46,10 @@ _NOTES = (
 )
 
 
+NATIVE_TRIES = 3
+"""A queue overflows when the system takes the core away for long; frames that are dropped there are less work."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How often and how long; `frames` is what one native run deals with."""
@@ -123,10 +127,11 @@ def _ours(case: Case, plan: Plan, samples: _Samples, memory: dict[str, int]) -> 
 
 
 def _native(native: NativeClick, case: Case, plan: Plan) -> float:
-    found = native.run(case, case.traffic(1), plan.frames)
-    if abs(found.left / found.frames - case.passed) > TOLERANCE:
-        raise EdgeosError(f"{case.name} in native Click: {found.left} of {found.frames} left, {case.passed:.1%} must")
-    return found.elapsed_ns / found.frames
+    for _ in range(NATIVE_TRIES):
+        found = native.run(case, case.traffic(1), plan.frames)
+        if abs(found.left / found.frames - case.passed) <= TOLERANCE:
+            return found.elapsed_ns / found.frames
+    raise EdgeosError(f"{case.name} in native Click: {found.left} of {found.frames} left, {case.passed:.1%} must")
 
 
 def _vs_click(times: dict[tuple[str, str], float], case: Case) -> float | None:

@@ -16,6 +16,8 @@ from edgeos.node import Node
 from edgeos.settings import ChainSettings, Grants, Manifest, NodeSettings, PortSettings, TemplateSettings
 
 SPARE = 16
+READY_MAX = 8
+"""How many FWPs without a client are kept, which count as memory too."""
 _HOUR_NS = 3600 * 10**9
 _STACK = 4608  # bytes; the hot end of the stack lies beside the variables, see the appliance's README
 
@@ -27,7 +29,13 @@ def _run(clients: int) -> None:
     )
     port = _native.open_listener("clients", "tcp", "127.0.0.1", 0, backlog=4096, max_connections=connections)
     template = TemplateSettings(
-        name="cache", appliance="memcached", grant=Grants(random=True), stack=_STACK, ready_low=1, ready_high=8
+        name="cache",
+        appliance="memcached",
+        grant=Grants(random=True),
+        stack=_STACK,
+        ready_low=1,
+        ready_high=READY_MAX,
+        ready_max=READY_MAX,
     )
     with Node(NodeSettings(max_flows=4 * clients + 64)) as node:
         node.add_port(port)
