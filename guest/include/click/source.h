@@ -18,18 +18,11 @@ static click_packet *ME(make)(void) {
     return p;
 }
 
-static void ME(read_count)(click_text *out) { click_text_unsigned(out, S.packets); }
+#include <click/switch.h>
+
 static void ME(read_limit)(click_text *out) { click_text_signed(out, S.limit); }
-static void ME(read_active)(click_text *out) { click_text_bool(out, !S.stopped); }
 
 static bool ME(write_limit)(const char *text, uint32_t len) { return click_parse_signed(text, len, &S.limit); }
-
-static bool ME(write_active)(const char *text, uint32_t len) {
-    bool active;
-    if (!click_parse_bool(text, len, &active)) return false;
-    S.stopped = !active;
-    return true;
-}
 
 static bool ME(write_reset)(const char *text, uint32_t len) {
     (void)text, (void)len;

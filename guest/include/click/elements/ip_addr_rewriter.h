@@ -17,6 +17,8 @@ static void ME(rewrite)(click_mapping *m, uint32_t direction, click_packet *p, u
     if (direction == 1) p->dst_ip = m->flow[0].saddr;
 }
 
+#include <click/rewriter.h>
+
 static void ME(push)(uint32_t port, click_packet *p) {
     uint8_t *ip = click_ip(p);
     uint32_t key = 0;
@@ -30,17 +32,7 @@ static void ME(push)(uint32_t port, click_packet *p) {
             ME(nat).failures += !key;
         }
     }
-    if (key) {
-        click_mapping *m = &ME(mappings)[(key - 1) / 2];
-        ME(rewrite)(m, (key - 1) & 1, p, ip);
-        OUT(m->output[(key - 1) & 1], p);
-    } else if (ME(pass)(port) >= 0) {
-        OUT((uint32_t)ME(pass)(port), p);
-    } else {
-        click_drop(p);
-    }
+    ME(hand_on)(port, key, p, ip);
 }
-
-#include <click/rewriter_handlers.h>
 
 static void ME(read_table)(click_text *out) { click_text_mappings(out, &ME(nat), 0); }

@@ -1,31 +1,4 @@
-/* IPEncap: an IP header in front; HEADER without what differs from packet to packet. Handlers: src, dst (read). */
-static struct {
-    uint16_t id;
-} S;
+/* IPEncap: an IP header in front. Handlers: src, dst (read). */
+#include <click/ip_front.h>
 
-static click_packet *ME(action)(click_packet *p) {
-    const uint32_t to = p->dst_ip;
-    uint8_t *ip = click_unstrip(p, IP_HEADER);
-    if (!ip) {
-        click_drop(p);
-        return NULL;
-    }
-    __builtin_memcpy(ip, HEADER, IP_HEADER);
-    click_put16(ip + IP_LENGTH, (uint16_t)p->len);
-    click_put16(ip + IP_ID, S.id++);
-    if (TO_ANNOTATION) click_put_raw32(ip + IP_DST, to);
-    click_ip_set_sum(ip);
-    click_set_ip(p, ip);
-    p->dst_ip = click_raw32(ip + IP_DST);
-    return p;
-}
-
-static void ME(read_src)(click_text *out) { click_text_ip4(out, ARG_SRC); }
-
-static void ME(read_dst)(click_text *out) {
-#if TO_ANNOTATION
-    click_text_string(out, "DST_ANNO");
-#else
-    click_text_ip4(out, ARG_DST);
-#endif
-}
+static click_packet *ME(action)(click_packet *p) { return ME(put_ip)(p, 0) ? p : NULL; }

@@ -4,13 +4,13 @@
 static struct {
     uint64_t packets, time_ns;
     uint32_t aggregate, shown, transport_len;
-    bool toggled;
+    bool stopped;
     uint8_t paint, ip[IP_HEADER], transport[TCP_HEADER], data[SHOWN_MAX + 1];
-} S;
+} S = {.stopped = !ARG_ACTIVE};
 
 static click_packet *ME(action)(click_packet *p) {
     uint8_t *ip = click_ip(p);
-    if (S.toggled == ARG_ACTIVE || !ip) return p;
+    if (S.stopped || !ip) return p;
     const uint32_t payload = click_ip_payload_len(p, ip), whole = click_ip_len(p, ip);
     S.packets++;
     S.time_ns = p->time_ns;
@@ -100,12 +100,4 @@ static void ME(read_last)(click_text *out) {
     }
 }
 
-static void ME(read_count)(click_text *out) { click_text_unsigned(out, S.packets); }
-static void ME(read_active)(click_text *out) { click_text_bool(out, S.toggled != ARG_ACTIVE); }
-
-static bool ME(write_active)(const char *text, uint32_t len) {
-    bool active;
-    if (!click_parse_bool(text, len, &active)) return false;
-    S.toggled = active != ARG_ACTIVE;
-    return true;
-}
+#include <click/switch.h>

@@ -1,6 +1,12 @@
 /* IPRewriter, TCPRewriter, UDPRewriter: packets with a mapping are rewritten by it; for others ME(create) makes one, or
  * ME(pass) names the output. TAKES(protocol): whether it is one of those that are translated.
  * Handlers: table_size, size, capacity, mapping_failures; table, or tcp_table and udp_table (read). */
+static void ME(rewrite)(click_mapping *m, uint32_t direction, click_packet *p, uint8_t *ip) {
+    click_rewrite(m, direction, p, ip, ANNOTATE);
+}
+
+#include <click/rewriter.h>
+
 static void ME(push)(uint32_t port, click_packet *p) {
     uint8_t *ip = click_ip(p);
     click_flow flow;
@@ -13,19 +19,8 @@ static void ME(push)(uint32_t port, click_packet *p) {
             ME(nat).failures += !key;
         }
     }
-    if (key) {
-        click_mapping *m = &ME(mappings)[(key - 1) / 2];
-        const uint32_t direction = (key - 1) & 1;
-        click_rewrite(m, direction, p, ip, ANNOTATE);
-        OUT(m->output[direction], p);
-    } else if (ME(pass)(port) >= 0) {
-        OUT((uint32_t)ME(pass)(port), p);
-    } else {
-        click_drop(p);
-    }
+    ME(hand_on)(port, key, p, ip);
 }
-
-#include <click/rewriter_handlers.h>
 
 __attribute__((unused)) static void ME(read_table)(click_text *out) { click_text_mappings(out, &ME(nat), 0); }
 __attribute__((unused)) static void ME(read_tcp_table)(click_text *out) { click_text_mappings(out, &ME(nat), IP_TCP); }

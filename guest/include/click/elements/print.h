@@ -4,12 +4,12 @@
 static struct {
     uint64_t packets, time_ns;
     uint32_t len;
-    bool toggled;
+    bool stopped;
     uint8_t data[ARG_MAXLENGTH < 0 ? 1500 : ARG_MAXLENGTH + 1];
-} S;
+} S = {.stopped = !ARG_ACTIVE};
 
 static click_packet *ME(action)(click_packet *p) {
-    if (S.toggled == ARG_ACTIVE) return p;
+    if (S.stopped) return p;
     S.packets++;
     S.time_ns = p->time_ns;
     S.len = p->len;
@@ -32,13 +32,5 @@ static void ME(read_last)(click_text *out) {
     }
 }
 
-static void ME(read_count)(click_text *out) { click_text_unsigned(out, S.packets); }
-static void ME(read_active)(click_text *out) { click_text_bool(out, S.toggled != ARG_ACTIVE); }
-
-static bool ME(write_active)(const char *text, uint32_t len) {
-    bool active;
-    if (!click_parse_bool(text, len, &active)) return false;
-    S.toggled = active != ARG_ACTIVE;
-    return true;
-}
+#include <click/switch.h>
 #undef SHOWN

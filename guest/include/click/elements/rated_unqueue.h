@@ -22,21 +22,14 @@ static bool ME(task)(void) {
     return false;
 }
 
+#include <click/switch.h>
+
 static void ME(read_rate)(click_text *out) { click_text_unsigned(out, S.rate); }
-static void ME(read_count)(click_text *out) { click_text_unsigned(out, S.packets); }
-static void ME(read_active)(click_text *out) { click_text_bool(out, !S.stopped); }
 
 static bool ME(write_rate)(const char *text, uint32_t len) {
     uint64_t rate;
     if (!click_parse_unsigned(text, len, &rate) || rate == 0 || rate > RATE_MAX) return false;
     S.rate = rate;
-    return true;
-}
-
-static bool ME(write_active)(const char *text, uint32_t len) {
-    bool active;
-    if (!click_parse_bool(text, len, &active)) return false;
-    S.stopped = !active;
     return true;
 }
 

@@ -17,15 +17,7 @@ static bool ME(task)(void) {
     return moved != 0;
 }
 
-static void ME(read_count)(click_text *out) { click_text_unsigned(out, S.packets); }
-static void ME(read_active)(click_text *out) { click_text_bool(out, !S.stopped); }
-
-static bool ME(write_active)(const char *text, uint32_t len) {
-    bool active;
-    if (!click_parse_bool(text, len, &active)) return false;
-    S.stopped = !active;
-    return true;
-}
+#include <click/switch.h>
 
 static bool ME(write_reset)(const char *text, uint32_t len) {
     (void)text, (void)len;
