@@ -149,7 +149,8 @@ uint32_t Dispatcher::dispatch(uint16_t port, Burst& burst) {
       Drop why = Drop::fragment_orphan;
       if (parsed.key.kind() != KeyKind::fragment) {
         entry = bind(port, burst.packets[first], parsed.hash, why);
-      } else if (hold(port, burst.packets[first], parsed.key)) {
+      } else if (burst.packets[first].len <= kSlotSizeMax) {
+        if (held_.hold(port, burst.packets[first], parsed.key, now_ns_)) refuse(Drop::fragments_full);
         return 1;
       }
       if (entry == kNoEntry) return why == Drop::undecided && wait(port, burst.packets[first]) ? 1 : refuse(why);
@@ -292,21 +293,21 @@ bool Dispatcher::wait(uint16_t port, const Packet& packet) {
   ParsedPacket parsed;
   parse_packet(packet.data, packet.len, domains_[port], parsed);
   const FlowKey key = client_key(FlowView{parsed, reverse_only_[port], port});
-  const auto of_client = [&](const Held& held) { return held.key == key; };
+  const auto of_client = [&](const Undecided& held) { return held.client == key; };
   if (std::count_if(undecided_.begin(), undecided_.end(), of_client) >= kUndecidedPerClient) return false;
-  undecided_.push_back(Held{key, {packet.data, packet.data + packet.len}, packet.time_ns, 0, port});
+  undecided_.push_back(Undecided{key, {packet.data, packet.data + packet.len}, packet.time_ns, port});
   return true;
 }
 
 void Dispatcher::settle(const FlowKey& client) {
-  std::vector<Held> its;
-  for (Held& held : undecided_)
-    if (held.key == client) its.push_back(std::move(held));
-  std::erase_if(undecided_, [&](const Held& held) { return held.key == client; });
-  for (const Held& held : its) dispatch_alone(held);
+  std::vector<Undecided> its;
+  for (Undecided& held : undecided_)
+    if (held.client == client) its.push_back(std::move(held));
+  std::erase_if(undecided_, [&](const Undecided& held) { return held.client == client; });
+  for (const Undecided& held : its) dispatch_alone(held);
 }
 
-void Dispatcher::dispatch_alone(const Held& held) {
+void Dispatcher::dispatch_alone(const Undecided& held) {
   const Packet packet{held.bytes.data(), static_cast<uint32_t>(held.bytes.size()), held.time_ns};
   FlowKey key;
   bool first_fragment = false;
@@ -445,22 +446,10 @@ void Dispatcher::remember_fragments(uint16_t port, const Packet& first, ChainIns
   const uint32_t entry = add_flow(key, hash, table_.find(instance.owner, table_.hash(instance.owner)));
   if (table_[entry].key.kind() != KeyKind::fragment) return;  // no room: the later ones will be orphans
   table_[entry].flow = flow;
-  for (size_t i = 0; i < held_.size();) {
-    if (!(held_[i].key == key)) {
-      i++;
-      continue;
-    }
-    const Held held = std::move(held_[i]);
-    held_.erase(held_.begin() + static_cast<ptrdiff_t>(i));
+  for (const HeldFragments::Held& held : held_.take(key)) {
     const Packet packet{held.bytes.data(), static_cast<uint32_t>(held.bytes.size()), held.time_ns};
     if (admit(held.port, &packet, &flow, 1, instance) == 0) refuse(Drop::fragment_orphan);
   }
-}
-
-bool Dispatcher::hold(uint16_t port, const Packet& packet, const FlowKey& key) {
-  if (held_.size() >= kHeldFragmentsMax || packet.len > kSlotSizeMax) return false;
-  held_.push_back(Held{key, {packet.data, packet.data + packet.len}, packet.time_ns, now_ns_ + kHeldFragmentNs, port});
-  return true;
 }
 
 void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
@@ -479,9 +468,7 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
       chain->counters.expired++;
     }
   }
-  if (held_.empty()) return;
-  const auto over = [&](const Held& h) { return h.until_ns <= now_ns; };
-  counters_.dropped[size_t(Drop::fragment_orphan)] += static_cast<uint64_t>(std::erase_if(held_, over));
+  counters_.dropped[size_t(Drop::fragment_orphan)] += held_.expire(now_ns);
 }
 
 uint64_t Dispatcher::next_expiry_ns() const {
@@ -491,8 +478,7 @@ uint64_t Dispatcher::next_expiry_ns() const {
     if (i == nullptr && chain->closed()) i = chain->longest_idle_connected();
     if (i != nullptr) next = std::min(next, i->last_used_ns + chain->idle_timeout_ns());
   }
-  for (const Held& h : held_) next = std::min(next, h.until_ns);
-  return std::min(next, decisions_.next_expiry_ns());
+  return std::min({next, held_.next_expiry_ns(), decisions_.next_expiry_ns()});
 }
 
 void Dispatcher::shut_down() {

@@ -13,6 +13,7 @@
 #include "decisions.hpp"
 #include "flow_cache.hpp"
 #include "flow_table.hpp"
+#include "held_fragments.hpp"
 #include "mma.hpp"
 #include "rule_table.hpp"
 
@@ -87,11 +88,10 @@ class Dispatcher {
     Parsed parsed[kBurst];
     bool first_fragment(uint32_t i) const { return places[i].instance == nullptr && parsed[i].first_fragment; }
   };
-  struct Held {
-    FlowKey key;  // of its datagram
+  struct Undecided {
+    FlowKey client;
     std::vector<uint8_t> bytes;
     uint64_t time_ns;
-    uint64_t until_ns;
     uint16_t port;
   };
   bool receive_from(uint16_t port);
@@ -112,7 +112,7 @@ class Dispatcher {
   Choice decide(const FlowView& view, Drop& why) const;
   static FlowKey client_key(const FlowView& view);
   bool wait(uint16_t port, const Packet& packet);
-  void dispatch_alone(const Held& held);
+  void dispatch_alone(const Undecided& held);
   uint32_t bind(uint16_t port, const Packet& packet, uint64_t hash, Drop& why);
   static FlowKey owner_key(const Chain& chain, Isolation isolation, const FlowView& view);
   uint32_t find_or_activate(Chain& chain, RuleEntry& rule, const FlowKey& key, uint64_t started_ns, Drop& why);
@@ -122,7 +122,6 @@ class Dispatcher {
   uint32_t police(ChainInstance& instance, const Packet* packets, uint32_t count, Drop& why) const;
   uint32_t add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry);
   void remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow);
-  bool hold(uint16_t port, const Packet& packet, const FlowKey& key);
   ChainInstance& new_instance();
   void release(ChainInstance& instance);
   void link_entry(ChainInstance& instance, uint32_t entry);
@@ -148,8 +147,8 @@ class Dispatcher {
   std::vector<std::unique_ptr<Burst>> bursts_;
   std::vector<std::unique_ptr<ChainInstance>> instances_;
   std::vector<ChainInstance*> free_instances_;
-  std::vector<Held> held_;
-  std::vector<Held> undecided_;  // by client, in the order in which they came
+  HeldFragments held_;
+  std::vector<Undecided> undecided_;  // in the order in which they came
   uint32_t pending_ = 0;  // received from a lossless port, waiting for room in a chain
   DispatcherCounters counters_;
 };

@@ -24,6 +24,7 @@ enum class Drop : uint8_t {
   blocked,          // its client's FWP was killed and the chain fails closed
   hop_limit,        // visited more stages than any chain has
   fragment_orphan,  // a later fragment whose first one never came
+  fragments_full,   // a later fragment that waited for its first one, and gave way: too many wait, most of them its sender's
   evicted,          // in flight when the node stopped
   no_connection,    // the connection it was meant for is gone, or takes no more
   new_clients,      // a new client, and they come faster than its rule, chain or tenant allows
@@ -42,9 +43,9 @@ enum class Drop : uint8_t {
 
 inline constexpr std::array<std::string_view, size_t(Drop::count)> kDropNames = {
     "verdict", "oversize", "ring_full", "killed", "tx_full", "no_rule", "rule", "malformed",
-    "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "evicted", "no_connection",
-    "new_clients", "tenant_messages", "tenant_copies", "tenant_cpu", "tenant_clients", "tenant_fwps", "tenant_memory", "undecided",
-    "unasked", "unmatched", "draining"};
+    "max_clients", "max_fwps", "no_fwp", "no_entry", "blocked", "hop_limit", "fragment_orphan", "fragments_full", "evicted",
+    "no_connection", "new_clients", "tenant_messages", "tenant_copies", "tenant_cpu", "tenant_clients", "tenant_fwps",
+    "tenant_memory", "undecided", "unasked", "unmatched", "draining"};
 
 enum class Kill : uint8_t {
   none,

@@ -142,7 +142,7 @@ def fragments(identity: int = 7, client: str = "10.0.0.1", sport: int = 1000) ->
     return [raw(IP(**ip, frag=at, flags=more), Raw(data)) for at, more, data in pieces]
 
 
-def fragments6(extension: bool, identity: int = 9) -> list[bytes]:
+def fragments6(extension: bool, identity: int = 9, client: str = "fd00::1") -> list[bytes]:
     whole = bytes(UDP(sport=1000, dport=53, len=8 + 120, chksum=1) / Raw(bytes(120)))
     kind = 17
     if extension:  # in the part that is cut: the next header of later fragments is then not the protocol
@@ -150,7 +150,7 @@ def fragments6(extension: bool, identity: int = 9) -> list[bytes]:
     pieces = [(0, 1, whole[:64]), (8, 1, whole[64:96]), (12, 0, whole[96:])]
     return [
         raw(
-            IPv6(src="fd00::1", dst="fd00::2"),
+            IPv6(src=client, dst="fd00::2"),
             IPv6ExtHdrFragment(nh=kind, offset=at, m=more, id=identity),
             Raw(data),
         )
@@ -220,13 +220,36 @@ def test_a_fragment_without_its_first_one_is_held_for_a_second_and_then_dropped(
         assert [s.count for s in forth(rig, fragments()[0])] == [1]
 
 
+HELD = 256  # fragments that wait, of all senders
+
+
 def test_only_so_many_fragments_are_held() -> None:
     with line(guest("tally")) as rig:
-        rig.pass_through("lan", *(fragments(identity)[1] for identity in range(100)))
+        rig.pass_through("lan", *(fragments(identity)[1] for identity in range(HELD + 36)))
         statistics = rig.check()
-        assert statistics.in_flight == 64
-        assert statistics.dropped == {"fragment_orphan": 36}
-        assert rig.node.stop().dropped == {"fragment_orphan": 36, "evicted": 64}
+        assert statistics.in_flight == HELD
+        assert statistics.dropped == {"fragments_full": 36}
+        assert forth(rig, fragments(0)[0])[0].count == 1, "the oldest gave way"
+        assert [s.count for s in forth(rig, fragments(HELD + 35)[0])] == [2, 3]
+        assert rig.node.stop().dropped == {"fragments_full": 36, "evicted": HELD - 1}
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [fragments(identity, "10.0.0.9")[1] for identity in range(2 * HELD)],
+        [fragments6(False, identity, f"fd00:9::{identity:x}")[1] for identity in range(2 * HELD)],
+    ],
+    ids=["one-address", "one-v6-network"],
+)
+def test_who_sends_fragments_without_end_displaces_its_own(flood: list[bytes]) -> None:
+    with line(guest("tally")) as rig:
+        others = [fragments(client, f"10.0.0.{client}") for client in range(1, 5)]
+        rig.pass_through("lan", *flood, *(pieces[2] for pieces in others), *flood, *(pieces[1] for pieces in others))
+        rig.pass_through("lan", *flood)
+        assert rig.check().dropped["fragments_full"] == 5 * HELD + 8
+        for pieces in others:
+            assert [s.count for s in forth(rig, pieces[0])] == [1, 2, 3]
 
 
 # ---- ICMP ----
