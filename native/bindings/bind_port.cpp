@@ -90,16 +90,16 @@ void bind_port(nb::module_& m) {
       .def_prop_ro("port_number", &Listener::port_number);
   m.def("open_listener",
         [](std::string name, const std::string& kind, std::string address, uint16_t port, int backlog, uint32_t max_connections,
-           uint32_t max_per_client, uint32_t accept_rate, uint64_t open_timeout_ns, uint64_t idle_timeout_ns,
-           bool proxy_protocol, uint32_t mode, uint32_t output_limit, int fd) {
+           uint32_t max_per_client, uint8_t client_prefix_v6, uint32_t accept_rate, uint64_t open_timeout_ns,
+           uint64_t idle_timeout_ns, bool proxy_protocol, uint32_t mode, uint32_t output_limit, int fd) {
           return std::make_unique<Listener>(
               std::move(name), ListenerSettings{{listener_kind(kind), std::move(address), port, backlog, mode}, max_connections,
-                                                max_per_client, accept_rate, open_timeout_ns, idle_timeout_ns, proxy_protocol,
-                                                output_limit, fd});
+                                                max_per_client, client_prefix_v6, accept_rate, open_timeout_ns, idle_timeout_ns,
+                                                proxy_protocol, output_limit, fd});
         },
         "name"_a, "kind"_a, "address"_a, "port"_a = 0, nb::kw_only(), "backlog"_a = 1024, "max_connections"_a = 10'000,
-        "max_per_client"_a = 1000, "accept_rate"_a = 0, "open_timeout_ns"_a = 0, "idle_timeout_ns"_a = 0,
-        "proxy_protocol"_a = false, "mode"_a = 0660, "output_limit"_a = 256 * 1024, "fd"_a = -1);
+        "max_per_client"_a = 1000, "client_prefix_v6"_a = kClientPrefixV6, "accept_rate"_a = 0, "open_timeout_ns"_a = 0,
+        "idle_timeout_ns"_a = 0, "proxy_protocol"_a = false, "mode"_a = 0660, "output_limit"_a = 256 * 1024, "fd"_a = -1);
   m.def("open_listening_group",
         [](const std::string& kind, std::string address, uint16_t port, uint32_t sockets, bool by_source, int backlog,
            uint32_t mode) {

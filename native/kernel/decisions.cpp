@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 
+#include "client_prefix.hpp"
+#include "limits.hpp"
+
 namespace edgeos {
 
 void Decisions::set(std::optional<DecisionSettings> settings) {
@@ -28,7 +31,8 @@ Decision* Decisions::find(const Question& about, uint64_t now_ns, Drop& why) {
   }
   const std::lock_guard lock(mutex_);
   // Questions that nobody takes do not pile up either.
-  const bool busy = by_id_.size() >= settings_->waiting_max || questions_.size() >= settings_->waiting_max;
+  const Address prefix = client_prefix(about.client.a);
+  const bool busy = crowded(prefix) || by_id_.size() >= settings_->waiting_max || questions_.size() >= settings_->waiting_max;
   if (busy || (clients_.size() >= settings_->clients_max && !make_room())) {
     counters_.turned_away++;
     why = Drop::unasked;
@@ -41,6 +45,7 @@ Decision* Decisions::find(const Question& about, uint64_t now_ns, Drop& why) {
   decision->asked_ns = now_ns;
   by_id_.emplace(decision->id, decision.get());
   waiting_.push_back(*decision);
+  waiting_of_[prefix]++;
   clients_.emplace(about.client, std::move(decision));
   counters_.asked++;
   questions_.push_back(about);
@@ -54,9 +59,21 @@ Decision* Decisions::waiting(uint64_t id) {
   return found == by_id_.end() ? nullptr : found->second;
 }
 
-FlowKey Decisions::decide(Decision& decision, const Rule& rule, Tenant* tenant, uint64_t now_ns) {
+// A host with IPv6 is as many clients as it likes.
+bool Decisions::crowded(const Address& prefix) const {
+  const auto found = waiting_of_.find(prefix);
+  return found != waiting_of_.end() && found->second >= std::max(1u, settings_->waiting_max / kWaitingShares);
+}
+
+void Decisions::stop_waiting(Decision& decision) {
   by_id_.erase(decision.id);
   waiting_.remove(decision);
+  const auto found = waiting_of_.find(client_prefix(decision.client.a));
+  if (--found->second == 0) waiting_of_.erase(found);
+}
+
+FlowKey Decisions::decide(Decision& decision, const Rule& rule, Tenant* tenant, uint64_t now_ns) {
+  stop_waiting(decision);
   made_.push_back(decision);
   decision.made = true;
   decision.last_used_ns = now_ns;

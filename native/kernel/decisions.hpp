@@ -1,8 +1,8 @@
 // Clients that no rule matches: the control plane is asked what to do with each, once, off the path of messages, and its answer
 // is kept until the client has been idle for a while. Without an answer in time a default holds.
 //
-// A flood of unknown clients is bounded: so many are remembered, so many wait for an answer, and so many of their messages are
-// kept meanwhile; whoever comes beyond is turned away, and is not remembered.
+// A flood of unknown clients is bounded: so many are remembered, so many wait for an answer, of one IPv6 network a quarter, and
+// so many of their messages are kept meanwhile; whoever comes beyond is turned away, and is not remembered.
 //
 // Owner: the dispatcher, on the data-plane thread; questions are handed over under a lock to the thread that asks for them.
 #pragma once
@@ -69,6 +69,7 @@ using DecisionList = List<Decision, &Decision::link>;
 
 // Strangers choose addresses.
 struct ClientHash {
+  size_t operator()(const Address& a) const { return fold(a.first ^ seed[0], a.second ^ seed[1]); }
   size_t operator()(const FlowKey& k) const {
     return fold(k.a.first ^ seed[0], k.a.second ^ seed[1]) ^ fold(k.scope ^ seed[2], k.transport ^ seed[3]);
   }
@@ -107,6 +108,8 @@ class Decisions {
  private:
   Decision* waiting(uint64_t id);
   FlowKey decide(Decision& decision, const Rule& rule, Tenant* tenant, uint64_t now_ns);
+  bool crowded(const Address& prefix) const;
+  void stop_waiting(Decision& decision);
   void forget(Decision& decision);
   bool make_room();
 
@@ -114,6 +117,7 @@ class Decisions {
   std::unordered_map<FlowKey, std::unique_ptr<Decision>, ClientHash> clients_;
   std::unordered_map<uint64_t, Decision*> by_id_;
   DecisionList waiting_;  // the longest first
+  std::unordered_map<Address, uint32_t, ClientHash> waiting_of_;  // by the networks of clients
   DecisionList made_;     // the longest unused first
   uint64_t ids_ = 0;
   uint64_t changes_ = 0;

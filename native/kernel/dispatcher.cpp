@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "client_prefix.hpp"
 #include "streams.hpp"
 
 namespace edgeos {
@@ -294,7 +295,10 @@ bool Dispatcher::wait(uint16_t port, const Packet& packet) {
   parse_packet(packet.data, packet.len, domains_[port], parsed);
   const FlowKey key = client_key(FlowView{parsed, reverse_only_[port], port});
   const auto of_client = [&](const Undecided& held) { return held.client == key; };
+  const Address prefix = client_prefix(key.a);
+  const auto of_prefix = [&](const Undecided& held) { return client_prefix(held.client.a) == prefix; };
   if (std::count_if(undecided_.begin(), undecided_.end(), of_client) >= kUndecidedPerClient) return false;
+  if (std::count_if(undecided_.begin(), undecided_.end(), of_prefix) >= kUndecidedPerPrefix) return false;
   undecided_.push_back(Undecided{key, {packet.data, packet.data + packet.len}, packet.time_ns, port});
   return true;
 }

@@ -49,6 +49,11 @@ Endpoint local_end(int fd) {
   return endpoint_from(address);
 }
 
+// Whom the connection counts for.
+Address client_of(const Connection& c) {
+  return client_prefix(c.peer.address, c.service->listener.settings().client_prefix_v6);
+}
+
 void close_at_once(int fd) {
   const struct linger at_once{1, 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -247,7 +252,7 @@ bool Streams::attach(Connection& c, Refusal& why) {
 bool Streams::join_client(Connection& c, Refusal& why) {
   if (c.peer.family == 0 && !c.is_udp) return true;  // Unix sockets have no addresses to tell clients by
   Service& service = *c.service;
-  Service::Client& client = service.clients[c.peer.address];
+  Service::Client& client = service.clients[client_of(c)];
   if (client.count >= service.listener.settings().max_per_client) {
     why = Refusal::max_per_client;
     if (!c.is_udp || client.flows.empty()) return false;
@@ -262,7 +267,7 @@ bool Streams::join_client(Connection& c, Refusal& why) {
 
 void Streams::leave_client(Connection& c) {
   if (!c.counted) return;
-  const auto client = c.service->clients.find(c.peer.address);
+  const auto client = c.service->clients.find(client_of(c));
   if (c.is_udp) client->second.flows.remove(c);
   if (--client->second.count == 0) c.service->clients.erase(client);
   c.counted = false;

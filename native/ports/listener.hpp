@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <string_view>
 
+#include "../kernel/client_prefix.hpp"
 #include "descriptor.hpp"
 #include "listening_socket.hpp"
 #include "port.hpp"
@@ -18,7 +19,8 @@ namespace edgeos {
 
 struct ListenerSettings : ListeningPlace {
   uint32_t max_connections = 10'000;
-  uint32_t max_per_client = 1000;  // a client is a source address; not for Unix sockets, which have none
+  uint32_t max_per_client = 1000;  // a client is a source address, of IPv6 a prefix; not for Unix sockets, which have none
+  uint8_t client_prefix_v6 = kClientPrefixV6;
   uint32_t accept_rate = 0;        // new connections a second; 0: no limit
   uint64_t open_timeout_ns = 0;    // until a connection's first byte; 0: none
   uint64_t idle_timeout_ns = 0;

@@ -46,6 +46,28 @@ TEST(a_client_is_asked_about_once) {
   CHECK_EQ(decisions.counters().answered, 1u);
 }
 
+TEST(of_one_ipv6_network_a_quarter_may_wait) {
+  Decisions decisions;
+  DecisionSettings s = settings();
+  s.clients_max = s.waiting_max = 8;
+  decisions.set(s);
+  const auto from = [](uint64_t network, uint64_t host) {
+    Question q{};
+    q.client.a = Address{network, host};
+    return q;
+  };
+  Drop why{};
+  for (uint64_t host = 1; host <= 5; host++) {
+    CHECK(decisions.find(from(0xfd, host), 10, why) == nullptr);
+    CHECK(why == (host <= 2 ? Drop::undecided : Drop::unasked));
+  }
+  CHECK(decisions.find(from(0xfe, 1), 10, why) == nullptr && why == Drop::undecided);
+  decisions.answer(decisions.take_questions(0)[0].id, to_chain(7), nullptr, 20);
+  CHECK(decisions.find(from(0xfd, 5), 30, why) == nullptr && why == Drop::undecided);
+  CHECK_EQ(decisions.expire(200).size(), 3u);
+  CHECK_EQ(decisions.counters().turned_away, 3u);
+}
+
 TEST(without_an_answer_in_time_the_default_holds_and_a_late_one_is_counted) {
   Decisions decisions;
   DecisionSettings s = settings();

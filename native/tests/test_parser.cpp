@@ -5,6 +5,7 @@
 #include <memory>
 #include <random>
 
+#include "../kernel/client_prefix.hpp"
 #include "check.hpp"
 
 using namespace edgeos;
@@ -154,6 +155,20 @@ TEST(other_ethertypes_are_known_by_their_ethernet_addresses) {
   // An IP packet that is not one.
   CHECK_EQ(parse(ethernet(0x800, Bytes(40))).ip_version, 0);
   CHECK_EQ(parse(ethernet(0x86dd, ipv4(17, ports(1, 2)))).ip_version, 0);
+}
+
+TEST(limits_count_prefixes_of_ipv6_and_addresses_of_ipv4) {
+  const auto six = [](uint8_t seventh, uint8_t eighth, uint8_t last) {
+    return std::bit_cast<Address>(std::array<uint8_t, 16>{0xfd, 0, 0, 0, 0, 0, seventh, eighth, 1, 2, 3, 4, 5, 6, 7, last});
+  };
+  CHECK(client_prefix(six(0, 1, 1)) == client_prefix(six(0, 1, 2)));
+  CHECK(!(client_prefix(six(0, 1, 1)) == client_prefix(six(0, 2, 1))));
+  CHECK(client_prefix(six(0, 0xf1, 1), 60) == client_prefix(six(0, 0xff, 2), 60));
+  CHECK(!(client_prefix(six(0, 0xf1, 1), 60) == client_prefix(six(0, 0xef, 1), 60)));
+  CHECK(client_prefix(six(0, 1, 1), 128) == six(0, 1, 1));
+  CHECK(client_prefix(six(0, 1, 1), 127) == client_prefix(six(0, 1, 0), 127));
+  const auto four = std::bit_cast<Address>(std::array<uint8_t, 16>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1});
+  for (const auto bits : std::array<uint8_t, 3>{1, 64, 128}) CHECK(client_prefix(four, bits) == four);
 }
 
 TEST(truncated_anywhere) {

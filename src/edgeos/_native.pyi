@@ -82,6 +82,7 @@ def open_listener(
     backlog: int = 1024,
     max_connections: int = 10_000,
     max_per_client: int = 1000,
+    client_prefix_v6: int = 64,
     accept_rate: int = 0,
     open_timeout_ns: int = 0,
     idle_timeout_ns: int = 0,

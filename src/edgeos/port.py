@@ -106,6 +106,7 @@ def _open_listener(port: PortSettings) -> Port:
         backlog=port.backlog,
         max_connections=port.max_connections,
         max_per_client=port.max_per_client,
+        client_prefix_v6=port.client_prefix_v6,
         accept_rate=port.accept_rate,
         open_timeout_ns=port.open_timeout_ns,
         idle_timeout_ns=port.idle_timeout_ns,

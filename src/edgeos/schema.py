@@ -161,6 +161,7 @@ _LISTENER_KEYS = {
     "mode": ("unix",),
     "max_connections": LISTENER_KINDS,
     "max_per_client": ("tcp", "udp"),
+    "client_prefix_v6": ("tcp", "udp"),
     "accept_rate": LISTENER_KINDS,
     "open_timeout": ("tcp", "unix"),
     "idle_timeout": LISTENER_KINDS,
@@ -308,7 +309,8 @@ PORT = Section(
         Field("listen", SocketAddress(), "tcp, udp: the address and port; unix: the path of the socket"),
         Field("mode", Permissions(), "unix: permissions of the socket"),
         Field("max_connections", Integer(1, 1_000_000), "tcp, udp, unix: connections at once; udp: clients' ports"),
-        Field("max_per_client", Integer(1, 1_000_000), "tcp, udp: the same for each client address"),
+        Field("max_per_client", Integer(1, 1_000_000), "tcp, udp: the same for each client"),
+        Field("client_prefix_v6", Integer(1, 128), "tcp, udp: bits of an IPv6 address that tell clients apart there"),
         Field("accept_rate", Integer(0, 1_000_000), "tcp, udp, unix: new connections a second; 0 is any number"),
         Field(
             "open_timeout",

@@ -69,6 +69,7 @@ class PortSettings:
     mode: int = 0o660
     max_connections: int = 10_000
     max_per_client: int = 1000
+    client_prefix_v6: int = 64
     accept_rate: int = 0
     open_timeout_ns: int = 30 * SECOND_NS
     idle_timeout_ns: int = 600 * SECOND_NS

@@ -163,6 +163,29 @@ def test_isolation_rules_and_limits_go_by_the_named_client() -> None:
         service.stop()
 
 
+@pytest.mark.parametrize("prefix", [64, 56, 128])
+def test_limits_for_each_client_go_by_the_networks_of_ipv6_and_isolation_by_addresses(prefix: int) -> None:
+    second = {64: ["2001:db8:0:1::9"], 56: ["2001:db8:0:100::9"], 128: ["2001:db8::3", "2001:db8:0:1::9"]}[prefix]
+    others = [*second, "2001:db9::1", "192.0.2.1", "192.0.2.2"]
+    limits = {"max_per_client": 2, "client_prefix_v6": prefix}
+    with serving("whoami.c", proxy_protocol=True, **limits) as service, ExitStack() as stack:
+
+        def come_as(client: str) -> socket.socket:
+            s = stack.enter_context(service.connect())
+            local = "2001:db8::80" if ":" in client else "198.51.100.1"
+            s.sendall(version_2(client, local, 4321, 80))
+            return s
+
+        first = "2001:db8::1"
+        for client in (first, first if prefix == 128 else "2001:db8::2", *others):
+            told(come_as(client))
+        assert is_cut_off(come_as(first))
+        assert is_cut_off(come_as("2001:db8::1" if prefix == 128 else "2001:db8::ffff:3"))
+        assert {c.address for c in service.node.clients("service")} >= {first, *others}
+        assert service.node.statistics().port("web").refused == {"max_per_client": 2}
+        service.stop()
+
+
 def test_without_the_setting_a_header_is_data_like_any_other() -> None:
     header = version_1("192.0.2.7", "198.51.100.1", 4321, 80)
     with serving() as service, service.connect() as s:

@@ -87,6 +87,7 @@ def test_a_manifest_of_listeners() -> None:
 def test_every_listener_key() -> None:
     keys = """max_connections = 5
 max_per_client = 2
+client_prefix_v6 = 56
 accept_rate = 100
 open_timeout = "0"
 idle_timeout = "90s"
@@ -101,6 +102,7 @@ output_limit = "64KiB"
         listen="127.0.0.1:8080",
         max_connections=5,
         max_per_client=2,
+        client_prefix_v6=56,
         accept_rate=100,
         open_timeout_ns=0,
         idle_timeout_ns=90_000_000_000,
@@ -193,8 +195,8 @@ ROWS = [
         'kind = "tcp"',
         'kind = "tcp"\nmax_conections = 5',
         'port.web.max_conections: found "max_conections"; allowed: kind, read, write, device, queues, take, fallback,'
-        " listen, mode, max_connections, max_per_client, accept_rate, open_timeout, idle_timeout, backlog,"
-        ' proxy_protocol, output_limit; did you mean "max_connections"?',
+        " listen, mode, max_connections, max_per_client, client_prefix_v6, accept_rate, open_timeout, idle_timeout,"
+        ' backlog, proxy_protocol, output_limit; did you mean "max_connections"?',
     ),
     (
         "[upstream.db]",
