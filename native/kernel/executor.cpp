@@ -29,7 +29,9 @@ Kill kill_cause(wasm_trap_t* trap) {
 void execute(Run& run) {
   Fwp& fwp = *run.fwp;
   if (run.handler != nullptr) {
+    const uint64_t before_ns = thread_cpu_ns();
     run.result = run_handler(fwp, *run.handler);
+    run.cpu_ns = thread_cpu_ns() - before_ns;
     return;
   }
   if (run.stamp) run.started_ns = monotonic_ns();

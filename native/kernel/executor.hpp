@@ -44,7 +44,7 @@ struct Run {
   bool stamp = false;         // started_ns is wanted
   uint64_t started_ns = 0;
   uint64_t submitted_ns = 0;
-  uint64_t cpu_ns = 0;        // that it used, of an FWP that is watched
+  uint64_t cpu_ns = 0;        // that it used, of an FWP that is watched or a handler
   Kill result = Kill::none;
   std::vector<Emission> emissions;
   std::vector<uint8_t> bytes;

@@ -1,5 +1,5 @@
 // Named values of a guest that the control plane reads and writes: one call into one FWP, between two of its bursts and under
-// the same budget. Name and value pass through slots of its ring that hold no message, so they cost no memory of their own.
+// the same budget. Its tenant pays for the CPU time, and is not asked while it has none left. Name and value pass through slots of its ring that hold no message, so they cost no memory of their own.
 //
 // Owner: the worker, which makes the call; it runs where the guest's bursts run. Nothing the guest answers is believed.
 #pragma once
@@ -24,6 +24,7 @@ enum class HandlerStatus : uint8_t {
   none,         // the guest has no handlers at all
   too_large,    // name and value do not fit into the slots that are free now
   killed,       // the call ended the FWP, cause: why
+  no_cpu,       // its tenant has used its CPU time of the moment; the guest was not asked
 };
 
 struct HandlerCall {

@@ -111,8 +111,16 @@ bool Worker::run_timers(uint64_t now_ns) {
   return any;
 }
 
-void Worker::charge_burst(Run& run, uint64_t elapsed_ns) {
-  const uint64_t used_ns = charge(run, elapsed_ns);
+// Charges for a burst, then moves on what it has left behind.
+void Worker::end_burst(Run& run, uint64_t now_ns) {
+  const uint64_t since_ns = std::max(run.submitted_ns, done_ns_);
+  charge_tenant(run, charge(run, now_ns - std::min(now_ns, since_ns)));  // on another core the counter may be behind
+  done_ns_ = now_ns;
+  mma_.finish(run);
+  executor_->release(run);
+}
+
+void Worker::charge_tenant(Run& run, uint64_t used_ns) {
   Tenant* tenant = run.fwp->owner->tenant;
   if (tenant == nullptr) return;
   if (!tenant->charge(run, used_ns, clock_.now_ns()) && run.result == Kill::none) run.result = Kill::tenant_memory;
@@ -123,11 +131,7 @@ bool Worker::run_ready() {
   const uint64_t started_ns = span_clock_.now_ns();
   for (uint64_t now_ns = started_ns;; now_ns = span_clock_.now_ns()) {
     while (Run* done = executor_->completed()) {
-      const uint64_t since_ns = std::max(done->submitted_ns, done_ns_);
-      charge_burst(*done, now_ns - std::min(now_ns, since_ns));  // on another core the counter may be behind
-      done_ns_ = now_ns;
-      mma_.finish(*done);
-      executor_->release(*done);
+      end_burst(*done, now_ns);
       any = true;
     }
     if (now_ns - started_ns > kRunNs) return true;

@@ -171,7 +171,8 @@ class Worker {
   Tenant* tenant(const std::string& name);
   uint64_t places_of(const Pool& pool) const;
   bool can_run(const Rule& rule);
-  void charge_burst(Run& run, uint64_t elapsed_ns);
+  void end_burst(Run& run, uint64_t now_ns);
+  void charge_tenant(Run& run, uint64_t used_ns);
   bool run_ready();
   void flush_ports();
   bool housekeep(bool busy, uint64_t now_ns);

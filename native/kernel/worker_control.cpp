@@ -6,8 +6,6 @@
 namespace edgeos {
 namespace {
 
-constexpr size_t kAccessSlice = 64;  // calls of guests in one command, so that traffic waits for few
-
 void add_up(ChainCounters& sum, const ChainCounters& c) {
   for (uint64_t ChainCounters::*count : {&ChainCounters::received, &ChainCounters::emitted, &ChainCounters::emit_refused,
                                          &ChainCounters::sent, &ChainCounters::consumed, &ChainCounters::activations, &ChainCounters::evicted,
@@ -191,25 +189,28 @@ std::vector<uint32_t> Worker::apply(Change change) {
 
 void Worker::drain_executor() {
   while (executor_->outstanding() > 0)
-    if (Run* done = executor_->completed()) {
-      mma_.finish(*done);
-      executor_->release(*done);
-    }
+    if (Run* done = executor_->completed()) end_burst(*done, span_clock_.now_ns());
 }
 
 bool Worker::access_one(ChainInstance& instance, uint8_t stage, const HandlerCall& call, HandlerAnswer& answer) {
   drain_executor();
   Fwp* fwp = instance.fwps[stage];
   if (fwp == nullptr) return false;
+  answer = HandlerAnswer{instance.owner, HandlerStatus::no_cpu, Kill::none, {}};
+  if (instance.tenant != nullptr && !instance.tenant->may_run(clock_.now_ns())) return true;
   HandlerCall own = call;
   Run& run = executor_->next_run();
   run.fwp = fwp;
   run.handler = &own;
+  run.count = 0;  // no messages, so nothing is copied
   fwp->running = true;
   executor_->submit(run);
   while (executor_->completed() == nullptr) std::this_thread::yield();
   fwp->running = false;
-  answer = HandlerAnswer{instance.owner, own.status, run.result, std::move(own.value)};
+  charge_tenant(run, run.cpu_ns);
+  answer.cause = run.result;
+  answer.status = run.result == Kill::none ? own.status : HandlerStatus::killed;
+  answer.value = std::move(own.value);
   executor_->release(run);
   if (answer.cause != Kill::none) {
     ready_.remove(*fwp);
@@ -234,17 +235,19 @@ std::vector<HandlerAnswer> Worker::access(uint32_t chain, uint8_t stage, const s
     });
   });
   std::vector<HandlerAnswer> answers;
-  for (size_t first = 0; first < wanted.size(); first += kAccessSlice) {
+  for (size_t next = 0; next < wanted.size();) {
     call([&] {
-      if (executor_ == nullptr) return;
+      if (executor_ == nullptr) return void(next = wanted.size());
       if (guest_thread_ != std::thread::id{} && guest_thread_ != std::this_thread::get_id())
         throw std::runtime_error("the node does not run, and another thread has stepped it");
-      for (size_t i = first; i < wanted.size() && i < first + kAccessSlice; i++) {
-        ChainInstance& instance = dispatcher_->instance(wanted[i].number);
+      const uint64_t started_ns = span_clock_.now_ns();
+      do {  // traffic waits no longer for handlers than for guests that are ready
+        const Wanted& it = wanted[next++];
+        ChainInstance& instance = dispatcher_->instance(it.number);
         HandlerAnswer answer;
-        if (instance.chain != chains_[chain].get() || !(instance.owner == wanted[i].owner)) continue;  // it has left
+        if (instance.chain != chains_[chain].get() || !(instance.owner == it.owner)) continue;  // it has left
         if (access_one(instance, stage, request, answer)) answers.push_back(std::move(answer));
-      }
+      } while (next < wanted.size() && span_clock_.now_ns() - started_ns < kRunNs);
     });
   }
   return answers;

@@ -18,7 +18,7 @@ from edgeos.statistics import ClientStatistics, client_address
 NAME_BYTES_MAX = 256
 VALUE_BYTES_MAX = 65536
 
-_DONE, _UNKNOWN, _NOT_ALLOWED, _BAD_VALUE, _NONE, _TOO_LARGE, _KILLED = range(7)
+_DONE, _UNKNOWN, _NOT_ALLOWED, _BAD_VALUE, _NONE, _TOO_LARGE, _KILLED, _NO_CPU = range(8)
 _ETHERNET = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 
@@ -85,6 +85,7 @@ def guest_answer(raw: dict[str, Any], name: str) -> HandlerAnswer:
         _BAD_VALUE: printable(value.decode("utf-8", "replace")) or "the guest does not take this value",
         _TOO_LARGE: "no room: too few slots of its ring are free for a value of that size",
         _KILLED: f"the call ended its FWP: {raw['cause']}",
+        _NO_CPU: "its tenant has used its CPU time: ask again later",
     }
     client = client_address(raw["address"], raw["is_ip"])
     if status in problems:

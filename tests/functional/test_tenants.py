@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from node_harness import GUESTS, MILLISECOND_NS, Rig, client_packet, guest, rig
@@ -30,9 +31,15 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @contextmanager
-def node_of(template: str = "tally", *, chain: dict[str, object] | None = None, **quotas: int) -> Iterator[Rig]:
+def node_of(
+    template: str = "tally",
+    *,
+    chain: dict[str, object] | None = None,
+    mover: Literal["inline", "dedicated"] = "inline",
+    **quotas: int,
+) -> Iterator[Rig]:
     """A node whose clients 10.0.0.0/28 are of the tenant acme and all others of nobody."""
-    settings = NodeSettings(max_flows=1024)
+    settings = NodeSettings(max_flows=1024, mover=mover)
     edge = {"name": "edge", "path": ("lan", template, "wan"), "max_fwps": 64, **(chain or {})}
     made = guest(template, memory=16 * PAGE, budget_ns=10_000 * MILLISECOND_NS)
     with rig([made], [ChainSettings(**edge)], [("src 192.0.2.1", "drop")], settings=settings) as node:  # type: ignore[arg-type]
@@ -108,6 +115,48 @@ def test_a_tenant_that_has_used_its_cpu_time_waits_for_more() -> None:
         assert len(node.pass_through("lan", client_packet(100, work))) == 1, "others go on"
         clock.advance(3600)
         assert len(node.pass_through("lan", client_packet(1, work))) == 1
+
+
+@pytest.mark.parametrize("mover", ["inline", "dedicated"])
+def test_calls_of_handlers_cost_the_clients_tenant_cpu_time(mover: Literal["inline", "dedicated"]) -> None:
+    with node_of("toil", mover=mover, cpu=20_000_000) as node:  # 2 ms in hand
+        clock = testing.FakeClock(node.node)
+        node.pass_through("lan", client_packet(1, bytes(2)), client_packet(100, bytes(2)))
+
+        def work(client: int, rounds: int = 100) -> str:
+            (answer,) = node.node.write_handler("edge", "toil", f"10.0.0.{client}", "work", bytes(rounds))
+            return answer.problem
+
+        problem = "its tenant has used its CPU time: ask again later"
+        assert [bool(work(1)) for _ in range(6)][0::5] == [False, True]
+        assert work(1) == problem
+        used = acme(node).cpu_ns
+        assert used > 2_000_000
+        for _ in range(10):
+            assert work(1) == problem
+        assert acme(node).cpu_ns == used, "guests that may not run are not asked"
+        assert node.pass_through("lan", client_packet(1, bytes(2))) == []
+        assert dropped(node) == {"tenant_cpu": 1}
+        assert work(100) == "", "others are"
+        clock.advance(3600)
+        assert work(1) == ""
+
+
+def test_a_handler_that_grows_beyond_its_tenants_memory_costs_its_fwp() -> None:
+    with node_of("toil") as node:
+        node.pass_through("lan", client_packet(1, bytes(2)))
+        memory = acme(node).memory
+        node.node.change_tenant(TenantSettings(name="acme", memory=memory + 2 * PAGE))
+
+        def grow(pages: int) -> str:
+            (answer,) = node.node.write_handler("edge", "toil", "10.0.0.1", "grow", bytes(pages))
+            return answer.problem
+
+        assert grow(2) == ""
+        assert acme(node).memory == memory + 2 * PAGE
+        assert grow(1) == "the call ended its FWP: tenant_memory"
+        assert node.check().chain("edge").kills == {"tenant_memory": 1}
+        assert (acme(node).killed, acme(node).memory) == (1, 0)
 
 
 def test_clients_and_fwps_are_bounded_over_all_rules() -> None:
