@@ -182,6 +182,9 @@ def test_workers_outlive_their_supervisor_and_the_next_one_finds_them(tmp_path: 
         node.process.kill()
         node.process.wait()
         assert eventually(lambda: node.processes() == workers)  # the one in reserve has ended
+        processes = " and ".join(map(str, sorted(workers)))
+        with pytest.raises(EdgeosError, match=rf"supervisor has died, its workers \(process {processes}\) go on"):
+            node.ask("status")
         assert all(map(answers, living))
         node.running("--json", "result.json")
         assert {node.process_of(0), node.process_of(1)} == workers
@@ -210,6 +213,43 @@ def test_workers_without_a_supervisor_end_in_time(tmp_path: Path, port: int) -> 
             node.process.wait()
             assert eventually(lambda: not any(map(is_alive, workers)))
         assert eventually(lambda: not lets_in(port))
+        assert not node.run.exists(), "the last one tidies up"
+        with pytest.raises(EdgeosError, match="no node runs this manifest"):
+            node.ask("status")
+        node.running().end()
+        assert "found worker" not in node.log
+
+
+def test_what_killed_processes_leave_goes_with_the_next_command(tmp_path: Path, port: int) -> None:
+    def kill_all() -> None:
+        tasks = Path(f"/proc/{node.process.pid}/task").glob(
+            "*/children"
+        )  # with the one in reserve, that may be starting
+        workers = [int(pid) for children in tasks for pid in children.read_text().split()]
+        node.process.kill()
+        node.process.wait()
+        for pid in workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: not any(map(is_alive, workers)))
+        assert (node.run / "control.sock").exists()
+
+    with service(tmp_path, echo_manifest(port=port)) as node:
+        node.running()
+        kill_all()
+        node.running()
+        assert len(node.workers()) == 2
+        assert len(list(node.run.glob("manifest-*"))) == 1
+        kill_all()
+        with pytest.raises(EdgeosError, match="no node runs this manifest"):
+            node.ask("status")
+        assert not node.run.exists()
+        # Nor does a node leave anything that cannot start.
+        node.running()
+        kill_all()
+        with socket.create_server(("127.0.0.1", port)):
+            assert node.start().process.wait(LIMIT_SECONDS) == 1
+        assert not node.run.exists()
 
 
 def test_workers_with_other_ports_are_ended_and_new_ones_started(tmp_path: Path, port: int) -> None:

@@ -2,7 +2,7 @@
 
 It is the folder that was asked for, or the one that systemd made ($RUNTIME_DIRECTORY), or else one below
 $XDG_RUNTIME_DIR/edgeos, /run/edgeos (for root) or /tmp/edgeos-UID, named after the manifest. Whoever runs the node
-holds a lock on it.
+holds a lock on it. What a node leaves there when it is killed is removed by whoever sees next that none of it lives.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,12 @@ from edgeos.service.control_client import ControlClient
 
 CONTROL_SOCKET = "control.sock"
 _LOCK = "lock"
+_LOCK_SECONDS = 0.5
+_FIND_SECONDS = 0.05
+"""So long somebody may hold the lock who only tidies up, for one who starts a node and for one who looks for it."""
+
+_WORKER_SOCKETS = "worker-*.sock"
+_MADE_BY_NODES = (CONTROL_SOCKET, _WORKER_SOCKETS, "manifest-*")
 
 
 class InUseError(EdgeosError):
@@ -29,34 +36,36 @@ class InUseError(EdgeosError):
 
 
 class RunDirectory:
-    """A folder that this process has made, or found, and locked. A context manager that lets go of it."""
+    """A folder that this process has made, or found, and locked. A context manager that lets go of it.
 
-    def __init__(self, path: Path) -> None:
+    With `find` the folder is not made: OSError when there is none.
+    """
+
+    def __init__(self, path: Path, *, find: bool = False) -> None:
         self.path = path
-        while True:
-            _make_private(path)
-            self._lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(self._lock)
+        end = time.monotonic() + (_FIND_SECONDS if find else _LOCK_SECONDS)
+        while (lock := _lock(path, make=not find)) is None:
+            if time.monotonic() >= end:
                 raise InUseError(
                     f"{path}: another process runs this manifest: stop it, or give each a folder of its own with "
                     "--run-dir"
-                ) from None
-            if os.fstat(self._lock).st_nlink:
-                return
-            os.close(self._lock)  # the last owner has just removed the folder
+                )
+            time.sleep(0.01)
+        self._lock = lock
 
     @property
     def control_socket(self) -> Path:
         return self.path / CONTROL_SOCKET
 
     def close(self) -> None:
-        """Removes the folder if nothing is left in it, and lets go of the lock."""
+        """Removes the folder if nothing is left in it that somebody uses, and lets go of the lock."""
         if self._lock < 0:
             return
         with suppress(OSError):
+            if not living_workers(self.path):
+                for name in _MADE_BY_NODES:
+                    for path in self.path.glob(name):
+                        path.unlink(missing_ok=True)
             if not any(name != _LOCK for name in os.listdir(self.path)):
                 (self.path / _LOCK).unlink()
                 self.path.rmdir()
@@ -70,6 +79,26 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def living_workers(folder: Path) -> list[int]:
+    """The worker processes that answer there."""
+    living = []
+    for path in folder.glob(_WORKER_SOCKETS):
+        with suppress(OSError), ControlClient(path):
+            living.append(int(path.stem.partition("-")[2]))
+    return sorted(living)
+
+
+def tidy(folder: Path) -> bool:
+    """Removes what dead processes have left in a folder, and the folder; False if a node has it."""
+    try:
+        RunDirectory(folder, find=True).close()
+    except InUseError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def open_run_directory(manifest: Path, wanted: Path | None = None) -> RunDirectory:
@@ -88,9 +117,19 @@ def open_run_directory(manifest: Path, wanted: Path | None = None) -> RunDirecto
 
 def connect(manifest: Path, wanted: Path | None = None) -> ControlClient:
     """A connection to the running node of a manifest. Raises EdgeosError when there is none."""
-    for path in [wanted] if wanted else run_directories(manifest):
+    paths = [wanted] if wanted else run_directories(manifest)
+    for path in paths:
         with suppress(OSError):
             return ControlClient(path / CONTROL_SOCKET)
+    for path in paths:
+        if not tidy(path):
+            raise EdgeosError(f"{manifest}: the node does not answer, since it starts or ends; ask again")
+        if living := living_workers(path):
+            processes = " and ".join(map(str, living))
+            raise EdgeosError(
+                f"{manifest}: the supervisor has died, its workers (process {processes}) go on for a while; "
+                "`edgeos up` takes them over"
+            )
     raise EdgeosError(f"{manifest}: no node runs this manifest; start it with `edgeos up`, or say where with --run-dir")
 
 
@@ -115,6 +154,8 @@ def connect_only() -> ControlClient:
     for path in folders:
         with suppress(OSError):
             running.append((path.name, ControlClient(path / CONTROL_SOCKET)))
+            continue
+        tidy(path)
     if len(running) == 1:
         return running[0][1]
     for _, client in running:
@@ -139,6 +180,28 @@ def _bases() -> list[Path]:
     if os.environ.get("XDG_RUNTIME_DIR"):
         bases.insert(0, Path(os.environ["XDG_RUNTIME_DIR"], "edgeos"))
     return bases
+
+
+def _lock(path: Path, *, make: bool) -> int | None:
+    """A descriptor that holds the lock of the folder; None if somebody else does. Raises OSError."""
+    while True:
+        try:
+            if make:
+                _make_private(path)
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if make else 0)
+            lock = os.open(path / _LOCK, flags, 0o600)
+        except FileNotFoundError:
+            if make and path.parent.is_dir():
+                continue  # the last owner has just removed the folder
+            raise
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return None
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # so it has here
 
 
 def _make_private(path: Path) -> None:

@@ -25,6 +25,7 @@ from edgeos.node import Node
 from edgeos.service import node_verbs
 from edgeos.service.control_server import ControlServer, Verb
 from edgeos.service.protocol import Descriptors, Request
+from edgeos.service.run_directory import tidy
 from edgeos.service.worker_settings import kept_manifest, manifest_of_worker, socket_path
 
 POLL_SECONDS = 0.25
@@ -64,6 +65,7 @@ class WorkerProcess:
             over.cancel()
             await self._server.close()
             self._node.close()
+            tidy(self._path.parent)
 
     def _verbs(self) -> dict[str, Verb]:
         node_answers: dict[str, Callable[[Node, Request], Any]] = {
