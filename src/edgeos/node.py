@@ -32,6 +32,7 @@ from edgeos.port import (
     port_kind,
     split_endpoint,
 )
+from edgeos.restart import what_must_restart
 from edgeos.settings import (
     ChainSettings,
     Manifest,
@@ -261,16 +262,8 @@ class Node:
         Ports, upstreams and `[node]`, but its two timeouts, cannot change while a node runs; `[unmatched]` cannot go.
         Raises ManifestError, GuestError, LimitError or EdgeosError, and then nothing has changed.
         """
-        if self._worker is not None:
-            for title, now, then in (
-                ("ports", self._manifest.ports, manifest.ports),
-                ("upstreams", self._manifest.upstreams, manifest.upstreams),
-                ("[node]", kernels_part(self._manifest.node), kernels_part(manifest.node)),
-            ):
-                if now != then:
-                    raise EdgeosError(f"{title} cannot change while the node runs: restart it")
-            if self._manifest.unmatched is not None and manifest.unmatched is None:
-                raise EdgeosError("[unmatched] cannot be taken away while the node runs: restart it")
+        if self._worker is not None and (changed := what_must_restart(self._manifest, manifest)):
+            raise EdgeosError(f"{changed} cannot change while the node runs: restart it")
         asking = self._changed_asking(manifest)
         self._change(manifest, rules=self._numbered(manifest.rules))
         if asking is not None:
@@ -537,11 +530,6 @@ class Node:
             self._worker = self._controller = None
             raise
         self._has_ports = True
-
-
-def kernels_part(settings: NodeSettings) -> NodeSettings:
-    """Without the keys that are the supervisor's business."""
-    return replace(settings, drain_timeout_ns=0, orphan_timeout_ns=0)
 
 
 def _without(records: tuple[_Record, ...], name: str) -> tuple[_Record, ...]:

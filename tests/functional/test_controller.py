@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from node_harness import Rig, client_packet, guest, line, rig
 
-from edgeos import ChainSettings, EdgeosError, LimitError, ManifestError, NodeSettings, RuleSettings, _native, testing
+from edgeos import (
+    ChainSettings,
+    EdgeosError,
+    LimitError,
+    ManifestError,
+    NodeSettings,
+    RuleSettings,
+    UpstreamSettings,
+    _native,
+    testing,
+)
 from edgeos.match import parse_match
 
 SPARE = NodeSettings(spare_fwps=64)
@@ -198,6 +210,21 @@ def test_a_chain_with_other_settings_takes_the_place_of_one() -> None:
         assert (through(node, 1), through(node, 2)) == ("edge!", "edge")
         node.node.reconfigure(node.node.manifest)
         assert (through(node, 1), through(node, 2)) == ("edge!", "edge"), "what is the same keeps running"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"ports": ()}, "port.lan, which is gone and port.wan, which is gone"),
+        ({"upstreams": (UpstreamSettings(name="db", address="127.0.0.1:1"),)}, "upstream.db, which is new"),
+        ({"node": NodeSettings(spare_fwps=9, max_flows=1024)}, "node.max_flows and node.spare_fwps"),
+    ],
+)
+def test_what_a_running_node_cannot_change_is_named(change: dict[str, Any], named: str) -> None:
+    with running() as node:
+        with pytest.raises(EdgeosError, match=f"^{re.escape(named)} cannot change while the node runs: restart it$"):
+            node.node.reconfigure(replace(node.node.manifest, **change))
+        node.check()
 
 
 def test_a_change_that_does_not_fit_changes_nothing() -> None:

@@ -15,7 +15,7 @@ from edgeos.errors import EdgeosError
 from edgeos.service.control_client import ControlClient
 from edgeos.service.sockets import WorkerSockets
 from edgeos.service.worker_link import WorkerLink
-from edgeos.service.worker_settings import kept_manifest, what_must_restart
+from edgeos.service.worker_settings import kept_manifest, what_workers_cannot_change
 from edgeos.settings import Manifest
 
 STOP_SECONDS = 10.0
@@ -57,7 +57,7 @@ def _fits(hello: dict[str, Any], manifest: Manifest, workers: int) -> bool:
     if hello["version"] != edgeos.__version__ or hello["workers"] != workers or hello["draining"]:
         return False
     try:
-        return not what_must_restart(kept_manifest(Path(hello["manifest"])), manifest)
+        return not what_workers_cannot_change(kept_manifest(Path(hello["manifest"])), manifest)
     except (OSError, pickle.PickleError, AttributeError, AssertionError, EOFError):
         return False
 

@@ -25,7 +25,7 @@ from edgeos.service.records import WorkerRecord
 from edgeos.service.run_directory import RunDirectory
 from edgeos.service.sockets import WorkerSockets
 from edgeos.service.spare import Spare
-from edgeos.service.worker_settings import keep_manifest, what_must_restart
+from edgeos.service.worker_settings import keep_manifest, what_workers_cannot_change
 from edgeos.settings import Manifest
 from edgeos.sharing import number_of_workers, threads_of_worker
 from edgeos.statistics import NodeStatistics
@@ -170,7 +170,7 @@ class Supervisor:
         """Makes all workers run another manifest, or none of them."""
         await asyncio.to_thread(load_guests, manifest, None)
         async with self._changes:
-            changed = what_must_restart(self._manifest, manifest)
+            changed = what_workers_cannot_change(self._manifest, manifest)
             if changed:
                 raise EdgeosError(f"{changed} cannot change while the node runs: restart it")
             before, kept = self._kept, keep_manifest(manifest, self._folder.path)

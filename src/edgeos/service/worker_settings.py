@@ -7,7 +7,7 @@ import pickle
 from dataclasses import fields, replace
 from pathlib import Path
 
-from edgeos.node import kernels_part
+from edgeos.restart import what_must_restart
 from edgeos.settings import Manifest, PortSettings, TenantSettings
 from edgeos.sharing import number_of_workers, steered_by_destination
 from edgeos.system_limits import find_shortages, fwps_allowed, fwps_of, is_compact, this_system
@@ -59,18 +59,12 @@ def _room_to_reload(manifest: Manifest) -> int:
     return spare if room > 0 and not any(find_shortages(wanted, this_system())) else 0
 
 
-def what_must_restart(before: Manifest, after: Manifest) -> str:
-    """What differs that cannot change while workers run; empty if nothing does."""
+def what_workers_cannot_change(before: Manifest, after: Manifest) -> str:
+    """What differs that workers must be started again for; empty if nothing does."""
     if number_of_workers(before) != number_of_workers(after):
         return "the number of workers"
-    if before.ports != after.ports:
-        return "ports"
-    if before.upstreams != after.upstreams:
-        return "upstreams"
-    if before.unmatched is not None and after.unmatched is None:
-        return "that there is [unmatched]"
-    if kernels_part(before.node) != kernels_part(after.node):
-        return "[node], but its timeouts,"
+    if changed := what_must_restart(before, after):
+        return changed
     if steered_by_destination(before) != steered_by_destination(after):
         return "the side of a port that clients are on"
     return ""
