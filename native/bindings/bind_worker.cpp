@@ -253,6 +253,17 @@ void bind_worker(nb::module_& m) {
       .def_prop_ro("code_key", &EngineSettings::code_key)
       .def_ro("memory_max", &EngineSettings::memory_max);
 
+  m.def(
+      "hot_bytes",
+      [](uint32_t slot_size, uint32_t messages, uint32_t verdicts, uint32_t data, uint32_t stack,
+         const std::vector<uint32_t>& counters, uint64_t most) {
+        Layout layout{0, slot_size, 0, messages, verdicts, data, 0, stack, {}};
+        for (const uint32_t address : counters) layout.counters.push_back({{}, address});
+        return hot_bytes(layout, most);
+      },
+      nb::kw_only(), "slot_size"_a, "messages"_a, "verdicts"_a, "data"_a, "stack"_a, "counters"_a,
+      "most"_a);
+
   nb::class_<BoundChain>(m, "ChainSpec")
       .def("__init__", &make_chain, "name"_a, nb::kw_only(), "when_full"_a, "on_kill"_a, "idle_timeout_ns"_a, "max_fwps"_a,
            "new_clients"_a, "domain"_a, "stages"_a, "entries"_a);

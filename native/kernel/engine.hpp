@@ -17,7 +17,9 @@ struct EngineSettings {
   uint64_t memory_max = 1 << 20;      // largest memory of any FWP, bytes, a multiple of 64 KiB
   bool compact = false;               // memories close together with explicit bounds checks, instead of 4 GiB apart
   bool copy_on_write = true;          // map the checkpoint's image instead of copying it
-  uint64_t keep_resident = 24 << 10;  // bytes at the start of a memory that are cleared rather than given back
+  // Bytes at the start of a memory that recycling clears, all of them, rather than giving them back: what is beyond what
+  // guests touch becomes resident with the first recycling.
+  uint64_t keep_resident = 24 << 10;
 
   // What native code depends on: code compiled under one key loads under the same key only.
   std::string code_key() const;

@@ -46,8 +46,10 @@ bool can_emit(const wasmtime_module_t* module) {
 constexpr uint32_t kHotStack = 128;     // bytes of stack that small guests use
 constexpr uint32_t kHotMessage = 1536;  // bytes of a first message
 
+uint64_t page_size() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
+
 std::vector<uint64_t> find_hot_pages(const Layout& l) {
-  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t page = page_size();
   std::vector<uint64_t> pages;
   const auto add = [&](uint64_t from, uint64_t to) {
     for (uint64_t p = from / page * page; p < to && pages.size() < kHotPagesMax; p += page)
@@ -62,6 +64,13 @@ std::vector<uint64_t> find_hot_pages(const Layout& l) {
 }
 
 }  // namespace
+
+uint64_t hot_bytes(const Layout& layout, uint64_t most) {
+  uint64_t bytes = 0;
+  for (const uint64_t page : find_hot_pages(layout))
+    if (page + page_size() <= most) bytes = std::max(bytes, page + page_size());
+  return bytes;
+}
 
 FwpTemplate::FwpTemplate(const Engine& engine, std::string name, std::span<const uint8_t> code, Layout layout,
                          uint64_t budget_ns, const Grants& grants)

@@ -30,6 +30,10 @@ struct Layout {
   std::vector<CounterLayout> counters;
 };
 
+// Bytes from the start of a guest's memory to the end of the last page that every first message touches; pages that end
+// beyond `most` do not count.
+uint64_t hot_bytes(const Layout& layout, uint64_t most);
+
 // What guests may do beyond their messages.
 struct Grants {
   bool timer = false;

@@ -181,6 +181,10 @@ class EngineSettings:
     @property
     def memory_max(self) -> int: ...
 
+def hot_bytes(
+    *, slot_size: int, messages: int, verdicts: int, data: int, stack: int, counters: Sequence[int], most: int
+) -> int: ...
+
 class Worker:
     def __init__(
         self, engine: EngineSettings, *, dedicated_mover: bool = False, wait: int = 0, max_flows: int = 65536

@@ -19,7 +19,7 @@ from edgeos.click.place import grants
 from edgeos.code_cache import CodeCache
 from edgeos.errors import EdgeosError, GuestError, LimitError
 from edgeos.graph import ChainGraph, Destination, Entry, build_graph
-from edgeos.guest import WASMTIME_VERSION, load_guest
+from edgeos.guest import WASMTIME_VERSION, load_guests
 from edgeos.manifest import check_settings
 from edgeos.match import parse_match
 from edgeos.native_rule import native_rule
@@ -111,7 +111,7 @@ class Controller:
         """
         check_settings(manifest)
         cache = CodeCache()
-        guests = {t.name: given.get(t.name) or load_guest(t, cache, self._progress) for t in manifest.templates}
+        guests = load_guests(manifest.templates, given, cache, self._progress)
         templates = {
             t.name: self._templates[t.name]
             for t in manifest.templates

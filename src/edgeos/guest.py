@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +36,16 @@ def load_guest(
         return _checkpoint(module, template, cache)
     except GuestError as error:
         raise GuestError(f"template.{template.name}: {error}") from None
+
+
+def load_guests(
+    templates: Iterable[TemplateSettings],
+    given: Mapping[str, Checkpoint],
+    cache: CodeCache,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Checkpoint]:
+    """The guests of templates by name, those `given` as they are. Raises GuestError."""
+    return {t.name: given.get(t.name) or load_guest(t, cache, progress) for t in templates}
 
 
 def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[str], None] | None) -> bytes:

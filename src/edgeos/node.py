@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -17,9 +17,11 @@ from wasmtime import _ffi as wasmtime_ffi
 
 from edgeos import _native
 from edgeos.chain import Chain
-from edgeos.checkpoint import Checkpoint
+from edgeos.checkpoint import Checkpoint, Layout
+from edgeos.code_cache import CodeCache
 from edgeos.controller import Controller, Rule
 from edgeos.errors import EdgeosError, LimitError
+from edgeos.guest import load_guests
 from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
 from edgeos.manifest import check_settings
 from edgeos.match import Match, parse_match
@@ -47,6 +49,9 @@ from edgeos.statistics import ClientStatistics, NodeStatistics, client_statistic
 from edgeos.system_limits import fwps_of, is_compact, require_system
 from edgeos.template import Template
 from edgeos.unmatched import DROP, Answer, Asker, Asking, Callback, load_asking
+
+KEPT_MAX = 24 * 1024
+"""Bytes at the start of an FWP's memory that recycling clears and keeps, at most; what lies behind is given back."""
 
 _WAIT = {"adaptive": 0, "spin": 1, "block": 2}
 
@@ -509,12 +514,13 @@ class Node:
         if manifest.unmatched is not None and self._asking is None:
             self._asking = load_asking(manifest, manifest.unmatched)
         require_system(manifest, locked_bytes=locked_bytes(manifest.ports))
-        engine = engine_settings(manifest)
+        guests = load_guests(manifest.templates, self._guests, CodeCache(), self._progress)
+        engine = engine_settings(manifest, guests)
         worker = make_worker(engine, manifest.node)
         for upstream in manifest.upstreams:
             worker.add_upstream(*split_endpoint(upstream.address))
         controller = Controller(worker, engine, [port.name for port in manifest.ports], self._progress)
-        controller.apply(manifest, self._rules, self._guests)
+        controller.apply(manifest, self._rules, guests)
         return worker, controller
 
     def _open_ports(self, worker: _native.Worker) -> None:
@@ -538,16 +544,39 @@ def _without(records: tuple[_Record, ...], name: str) -> tuple[_Record, ...]:
     return tuple(record for record in records if record.name != name)
 
 
-def engine_settings(manifest: Manifest) -> _native.EngineSettings:
-    """The pool that all chains at their limits need."""
+def engine_settings(manifest: Manifest, guests: Mapping[str, Checkpoint]) -> _native.EngineSettings:
+    """The pool that all chains at their limits need, for the guests that there are at the start."""
     memory = max([65536, manifest.node.spare_memory, *(template.memory for template in manifest.templates)])
-    return make_engine_settings(fwps_of(manifest), memory, compact=is_compact(manifest))
+    return make_engine_settings(fwps_of(manifest), memory, guests.values(), compact=is_compact(manifest))
 
 
-def make_engine_settings(fwps: int, memory_max: int, *, compact: bool) -> _native.EngineSettings:
-    """Settings of an engine for so many FWPs with memories of up to `memory_max` bytes."""
+def make_engine_settings(
+    fwps: int, memory_max: int, guests: Iterable[Checkpoint], *, compact: bool
+) -> _native.EngineSettings:
+    """Settings of an engine for so many FWPs of these guests, with memories of up to `memory_max` bytes.
+
+    Recycling keeps as much of a memory resident as the guests' first messages touch, so that an FWP holds no more in
+    its second life than in its first. It clears that part whole, which is why there is a limit.
+    """
+    kept = max((_hot_bytes(guest.layout) for guest in guests), default=KEPT_MAX)
     return _native.EngineSettings(
-        fwps=fwps, memory_max=memory_max, compact=compact, copy_on_write=not compact, keep_resident=24 * 1024
+        fwps=fwps,
+        memory_max=memory_max,
+        compact=compact,
+        copy_on_write=not compact,
+        keep_resident=kept,
+    )
+
+
+def _hot_bytes(layout: Layout) -> int:
+    return _native.hot_bytes(
+        slot_size=layout.slot_size,
+        messages=layout.messages,
+        verdicts=layout.verdicts,
+        data=layout.data,
+        stack=layout.stack_pointer,
+        counters=[counter.address for counter in layout.counters],
+        most=KEPT_MAX,
     )
 
 

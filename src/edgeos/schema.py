@@ -385,7 +385,7 @@ TEMPLATE = Section(
             "time for one call, after which the FWP is killed",
             attribute="budget_ns",
         ),
-        Field("stack", size(4 * KIB, MIB, 16), "bytes of stack"),
+        Field("stack", size(KIB, MIB, 16), "bytes of stack"),
         Field("slots", Integer(8, 256, power_of_two=True), "messages that one FWP holds; 64, or what the source says"),
         Field("slot_size", size(64, 64 * KIB, 64), "bytes of the largest message; 2KiB, or what the source says"),
         Field("ready_low", Integer(0, 65536), "the pool is refilled below this many ready FWPs"),

@@ -321,7 +321,7 @@ ROWS = [
     (
         'appliance = "firewall"',
         'appliance = "firewall"\nmemory = "64KiB"\nslots = 64',
-        'edge.toml: template.fw.memory: found "64KiB" for 143552B of slots and stack;'
+        'edge.toml: template.fw.memory: found "64KiB" for 138112B of slots and stack;'
         " allowed: at least slots * (slot_size + 64) + stack",
     ),
     (

@@ -67,7 +67,7 @@ def measure_lifecycle(guest: Checkpoint, *, mode: str, rounds: int, live: int) -
     """`rounds` lives, spread over `live` FWPs, in an engine as a node with that `node.memory` makes it."""
     layout = guest.layout
     times = _native.measure_lifecycle(
-        make_engine_settings(live + ENGINE_SPARE, BRIDGE.memory, compact=mode == "compact"),
+        make_engine_settings(live + ENGINE_SPARE, BRIDGE.memory, [guest], compact=mode == "compact"),
         guest.wasm,
         slots=layout.slots,
         slot_size=layout.slot_size,

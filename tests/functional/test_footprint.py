@@ -1,0 +1,82 @@
+"""What FWPs hold in memory: as much in each life as in the first, whatever went through them."""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from node_harness import Rig, client_packet, guest, line
+
+from edgeos import NodeSettings, TemplateSettings, testing
+from edgeos.code_cache import CodeCache
+from edgeos.guest import load_guest
+
+CLIENTS = 150
+LIVES = 4
+IDLE_TIMEOUT_S = 1
+PAGE = resource.getpagesize()
+MOST = max(8192, PAGE)
+"""Bytes of a small guest's memory that its first messages touch: stack, variables, messages' records and first slot."""
+
+SPARE = 8
+"""FWPs more than clients: those that are ready for the next ones."""
+
+_MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-p 0+ 00:00 0 *$")
+
+
+@contextmanager
+def crowd(template: TemplateSettings) -> Iterator[tuple[Rig, testing.FakeClock]]:
+    with line(
+        template,
+        settings=NodeSettings(memory="compact"),
+        max_fwps=CLIENTS,
+        idle_timeout_ns=IDLE_TIMEOUT_S * 10**9,
+    ) as node:
+        clock = testing.FakeClock(node.node)
+        node.settle()
+        yield node, clock
+
+
+def live_once(node: Rig, clock: testing.FakeClock, generation: int, payload: bytes = b"") -> None:
+    """New clients come, send, and leave; their FWPs are recycled, or given back to the engine."""
+    first = generation * CLIENTS
+    for begin in range(first, first + CLIENTS, 32):
+        node.inject("lan", *(client_packet(c, payload) for c in range(begin, min(begin + 32, first + CLIENTS))))
+        while node.node.run_once():
+            pass
+    assert node.check().chain("edge").live == CLIENTS
+    clock.advance(2 * IDLE_TIMEOUT_S)
+    for _ in range(CLIENTS):  # a mass leave is spread over iterations
+        node.settle()
+    node.take("wan")
+    assert node.check().chain("edge").live == 0
+
+
+def resident_memories(size: int) -> int:
+    """Resident bytes of this process's memories of FWPs, which are the anonymous mappings of their size."""
+    found, counts = 0, False
+    for text in Path("/proc/self/smaps").read_text().splitlines():
+        mapping = _MAPPING.match(text)
+        if mapping is not None:
+            counts = int(mapping[2], 16) - int(mapping[1], 16) == size
+        elif re.match(r"^[0-9a-f]+-[0-9a-f]+ ", text):
+            counts = False
+        elif counts and text.startswith("Rss:"):
+            found += int(text.split()[1]) * 1024
+    return found
+
+
+def test_an_fwp_holds_as_much_in_later_lives_as_in_its_first() -> None:
+    template = guest("tally")
+    memory = load_guest(template, CodeCache()).initial_memory
+    with crowd(template) as (node, clock):
+        held = []
+        for generation in range(LIVES):
+            live_once(node, clock, generation)
+            held.append(resident_memories(memory))
+    assert CLIENTS * PAGE <= held[0] <= (CLIENTS + SPARE) * MOST
+    # The engine may take another place for one of them than it did before.
+    assert max(held) <= held[0] + SPARE * MOST, [size // PAGE for size in held]
