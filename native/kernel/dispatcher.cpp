@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client_prefix.hpp"
+#include "prefetch.hpp"
 #include "streams.hpp"
 
 namespace edgeos {
@@ -88,7 +89,7 @@ void Dispatcher::identify(uint16_t port, Burst& burst) {
   FlowCache::Line* lines[kBurst];
   for (uint32_t i = burst.next; i < burst.count; i++) {
     lines[i] = cache_.line_of(burst.packets[i].data, burst.packets[i].len);
-    __builtin_prefetch(lines[i]);
+    prefetch_line(lines[i]);
   }
   for (uint32_t i = burst.next; i < burst.count; i++) {
     burst.places[i] = FlowCache::find(lines[i], burst.packets[i].data, port);
@@ -96,8 +97,8 @@ void Dispatcher::identify(uint16_t port, Burst& burst) {
     if (instance == nullptr) {
       parse(port, burst, i);
     } else {
-      __builtin_prefetch(instance, 1);
-      __builtin_prefetch(instance->fwps.data(), 1);
+      prefetch_line(instance);
+      prefetch_line(instance->fwps.data());
     }
   }
   for (uint32_t i = burst.next; i < burst.count; i++)

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "packet_parser.hpp"
+#include "prefetch.hpp"
 
 namespace edgeos {
 
@@ -27,7 +28,7 @@ class FlowTable {
   explicit FlowTable(uint32_t capacity);
 
   uint64_t hash(const FlowKey& key) const;
-  void prefetch(uint64_t hash) const { __builtin_prefetch(&index_[hash & mask_]); }
+  void prefetch(uint64_t hash) const { prefetch_line(&index_[hash & mask_]); }
 
   // Number of the entry, or kNoEntry.
   uint32_t find(const FlowKey& key, uint64_t hash) const;

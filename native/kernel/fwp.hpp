@@ -15,6 +15,7 @@
 #include "fwp_template.hpp"
 #include "limits.hpp"
 #include "message.hpp"
+#include "prefetch.hpp"
 #include "timers.hpp"
 
 namespace edgeos {
@@ -67,18 +68,18 @@ class alignas(64) Fwp {
   // Starts to bring this record near, for what follows.
   void prefetch_record() const {
     const auto* lines = reinterpret_cast<const uint8_t*>(this);
-    for (uint32_t offset = 0; offset < kHotBytes; offset += 64) __builtin_prefetch(lines + offset, 1);
+    for (uint32_t offset = 0; offset < kHotBytes; offset += 64) prefetch_line(lines + offset);
   }
   // Starts to bring near what its first message will write, while something else goes on.
   void prefetch() const {
     if (memory == nullptr) return;
     for (const void* line : {static_cast<const void*>(messages_), static_cast<const void*>(verdicts_),
                              static_cast<const void*>(data_), static_cast<const void*>(meta.get())})
-      __builtin_prefetch(line, 1);
-    for (const uint32_t offset : kContextHot) __builtin_prefetch(reinterpret_cast<const uint8_t*>(context) + offset, 1);
-    for (const int32_t offset : {-128, -64, 0}) __builtin_prefetch(static_cast<const uint8_t*>(burst.opaque) + offset);
+      prefetch_line(line);
+    for (const uint32_t offset : kContextHot) prefetch_line(reinterpret_cast<const uint8_t*>(context) + offset);
+    for (const int32_t offset : {-128, -64, 0}) prefetch_line(static_cast<const uint8_t*>(burst.opaque) + offset);
     const uint32_t stack = tmpl_->layout().stack;
-    __builtin_prefetch(memory + (stack >= 64 ? stack - 64 : 0), 1);
+    prefetch_line(memory + (stack >= 64 ? stack - 64 : 0));
   }
   FwpState state() const { return state_; }
   const FwpTemplate& tmpl() const { return *tmpl_; }
