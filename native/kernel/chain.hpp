@@ -7,6 +7,7 @@
 // Law, checked by tests: received + emitted = sent + dropped + consumed + in flight.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -96,11 +97,17 @@ struct InstanceStreams {
   WorkList held_back;         // are not read until those who do not take what is sent have taken it
   uint32_t clients = 0;       // connections that came to it
   uint32_t upstreams = 0;     // connections that its guests have opened
+  std::shared_ptr<uint32_t> departing;  // and those that they have closed and that still have a socket
   uint32_t untold = 0;        // of both, those that are gone and whose end it has yet to hear of
   uint32_t held = 0;          // its clients' connections that do not take what is sent: none of its sockets is read
   uint32_t held_clients = 0;  // its connections to upstreams of that kind: clients' sockets are not read
   uint32_t stalled = 0;       // its clients' connections over the output limit: it is not run
   bool leaving = false;       // to be released as soon as no message is in flight
+
+  uint32_t upstream_room() const {
+    const uint32_t used = upstreams + (departing != nullptr ? *departing : 0);
+    return kUpstreamsPerInstanceMax - std::min(kUpstreamsPerInstanceMax, used);
+  }
 };
 
 // What each message needs comes first, on two lines of the cache.

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -79,6 +80,7 @@ struct Connection {
   bool over = false;         // more waits than the output limit
   bool silent = false;       // the instance need not be told that it is gone
   bool counted = false;      // among its client's
+  std::shared_ptr<uint32_t> departing;  // where it is counted once a guest has closed it, to an upstream
   uint16_t waiting_stages = 0;  // whose edgeos_send was cut short, and who wait for room
   uint32_t queued_messages = 0; // in `out`, whole or in part
   OutputQueue out;

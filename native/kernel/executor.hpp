@@ -39,6 +39,7 @@ struct Run {
   uint32_t emit_refused = 0;
   uint32_t stream_ops = 0;    // towards sockets
   uint32_t connect_room = 0;  // connections the guest may open
+  uint32_t connects = 0;      // and has asked for
   Streams* streams = nullptr; // of the worker; nullptr when it has no listeners
   HandlerCall* handler = nullptr;  // not a burst but this call
   bool stamp = false;         // started_ns is wanted

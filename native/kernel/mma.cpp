@@ -144,7 +144,8 @@ void Mma::begin(Run& run, Fwp& fwp) {
   run.stamp = instance.activation_started_ns != 0;
   run.streams = streams_;
   const bool connects = streams_ != nullptr && !fwp.tmpl().grants().connects.empty();
-  run.connect_room = connects ? kUpstreamsPerInstanceMax - std::min(kUpstreamsPerInstanceMax, instance.streams.upstreams) : 0;
+  run.connect_room = connects ? instance.streams.upstream_room() : 0;
+  run.connects = 0;
   fwp.running = true;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -20,6 +21,17 @@ constexpr uint32_t kSlotsAtOnce = 8;  // that one read fills, once a first one h
 constexpr uint64_t kHeaderNs = 10'000'000'000;  // for a PROXY header, where no open_timeout says otherwise
 constexpr uint32_t kDiscardMax = 1 << 16;  // bytes thrown away at once of a connection that is closed
 
+// Sockets that guests may have: what the limit of open files leaves when all listeners are full.
+uint32_t upstreams_allowed(const std::vector<Port*>& ports) {
+  uint64_t taken = kSpareDescriptors + kUpstreamsMin;
+  for (Port* port : ports)
+    if (const Listener* listener = port->as_listener(); listener != nullptr && !listener->is_udp())
+      taken += listener->settings().max_connections;
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  return kUpstreamsMin + static_cast<uint32_t>(std::min<uint64_t>(files.rlim_cur - std::min<uint64_t>(files.rlim_cur, taken), 1u << 30));
+}
+
 }  // namespace
 
 Service::Service(Listener& l, uint16_t number) : listener(l), port(number) {
@@ -33,6 +45,7 @@ Service::Service(Listener& l, uint16_t number) : listener(l), port(number) {
 Streams::Streams(const std::vector<Port*>& ports, std::vector<UpstreamSettings> upstreams, Dispatcher& dispatcher,
                  ReadyList& ready)
     : upstreams_(std::move(upstreams)),
+      upstreams_max_(upstreams_allowed(ports)),
       dispatcher_(dispatcher),
       ready_(ready),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
@@ -338,7 +351,10 @@ void Streams::lose(Connection& c, Ending ending, bool reset) {
     const struct linger at_once{1, 0};
     if (reset) setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     close(c.fd);
+    upstreams_open_ -= c.upstream != 0;
   }
+  if (c.departing != nullptr) --*c.departing;
+  c.departing.reset();
   c.fd = -1;
   c.readable = false;
   c.state = ConnectionState::gone;

@@ -138,6 +138,7 @@ class Streams {
   void flush(Connection& c);
   void finish(Connection& c);
   void close_for_guest(Connection& c);
+  static void count_departing(Connection& c);
   void shut_writing(Connection& c);
   void set_pressure(Connection& c, bool over, uint16_t waiting_stages);
   void update_pressure(Connection& c);
@@ -161,6 +162,8 @@ class Streams {
   void expire_list(Deadlines& deadlines, uint32_t& most);
 
   std::vector<UpstreamSettings> upstreams_;
+  uint32_t upstreams_open_ = 0;  // sockets
+  uint32_t upstreams_max_;       // so that there are files left for clients
   Dispatcher& dispatcher_;
   ReadyList& ready_;
   Descriptor epoll_;

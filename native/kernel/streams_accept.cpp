@@ -401,7 +401,9 @@ void Streams::open_upstream(ChainInstance& instance, uint8_t stage, uint32_t flo
   set_deadline(c, &connecting_);
   const SocketAddress address = socket_address(to.address, to.port, to.kind == ListenerKind::unix_stream);
   c.peer = endpoint_from(address.storage);
+  if (upstreams_open_ >= upstreams_max_) return lose(c, Ending::peer);
   c.fd = socket(address.storage.ss_family, (c.is_udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  upstreams_open_ += c.fd >= 0;
   if (c.fd < 0 || !watch(c.fd, connection_tag(&c), kWatched, EPOLL_CTL_ADD)) return lose(c, Ending::peer);
   if (to.kind == ListenerKind::tcp) set_no_delay(c.fd);
   if (connect(c.fd, address.get(), address.length) == 0) return finish_connect(c);

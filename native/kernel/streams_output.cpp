@@ -181,12 +181,21 @@ void Streams::close_for_guest(Connection& c) {
   c.silent = true;
   const bool nothing_left = c.out.size() == 0 && (c.half_closed || c.finished);
   if (c.is_udp || c.state != ConnectionState::open || nothing_left) return lose(c, Ending::guest);
+  if (c.upstream != 0) count_departing(c);
   detach(c);
   c.state = ConnectionState::lingering;
   c.finishing = true;
   set_deadline(c, &lingering_);
   if (c.out.size() == 0) shut_writing(c);
   if (c.state == ConnectionState::lingering && c.readable) schedule(c);
+}
+
+// Its socket stays for a while: else a guest that opens and closes without end would have more and more of them.
+void Streams::count_departing(Connection& c) {
+  std::shared_ptr<uint32_t>& departing = c.instance->streams.departing;
+  if (departing == nullptr) departing = std::make_shared<uint32_t>(0);
+  c.departing = departing;
+  ++*departing;
 }
 
 // ---- Pressure ----
@@ -335,6 +344,7 @@ int64_t Streams::call_connect(Run& run, uint32_t upstream) {
   const std::vector<uint32_t>& connects = run.fwp->tmpl().grants().connects;
   if (upstream >= connects.size() || run.connect_room == 0) return -1;
   run.connect_room--;
+  run.connects++;
   const uint32_t flow = run.fwp->owner->next_flow();
   const uint32_t last = run.first + run.count - 1;
   run.emissions.push_back({last, static_cast<int32_t>(upstream), 0, 0, flow, MessageKind::open});

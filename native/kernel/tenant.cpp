@@ -78,8 +78,7 @@ void Tenant::unbind(Fwp& fwp) {
 
 bool Tenant::charge(const Run& run, uint64_t used_ns, uint64_t now_ns) {
   Fwp& fwp = *run.fwp;
-  cpu_.take(used_ns, now_ns);
-  counters.cpu_ns += used_ns;
+  charge_cpu(used_ns, now_ns);
   if (run.result == Kill::none) {
     const uint64_t bytes = bytes_to_copy(run);
     copies_.take(bytes, now_ns);

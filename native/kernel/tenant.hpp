@@ -87,6 +87,10 @@ class Tenant {
   // After a burst that used so much CPU time: charges it, the copies and what the memory grew by. False when its memories have
   // outgrown the quota by that.
   bool charge(const Run& run, uint64_t used_ns, uint64_t now_ns);
+  void charge_cpu(uint64_t used_ns, uint64_t now_ns) {
+    cpu_.take(used_ns, now_ns);
+    counters.cpu_ns += used_ns;
+  }
 
   void refuse(Drop why, uint32_t messages = 1) { counters.refused[size_t(why)] += messages; }
 

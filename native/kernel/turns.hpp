@@ -66,6 +66,11 @@ class ReadyList {
   Fwp* tail_ = nullptr;
 };
 
+// A client has used so much: what is beyond the worth of a turn is its debt.
+inline void owe(ChainInstance& instance, uint64_t used_ns) {
+  if (used_ns > kTurnNs) instance.debt_ns = std::min(instance.debt_ns + used_ns - kTurnNs, kDebtMaxNs);
+}
+
 // Charges a client for a burst, before its results are moved on. Returns the CPU time that it used, as far as that is known:
 // of the first burst that is slow only the worth of a turn.
 inline uint64_t charge(const Run& run, uint64_t elapsed_ns) {
@@ -78,7 +83,7 @@ inline uint64_t charge(const Run& run, uint64_t elapsed_ns) {
     fwp.watched = fwp.turn < kBurst;
     fwp.turn = std::min(kBurst, fwp.turn * 2);
   } else {
-    fwp.owner->debt_ns = std::min(fwp.owner->debt_ns + run.cpu_ns - kTurnNs, kDebtMaxNs);
+    owe(*fwp.owner, run.cpu_ns);
     fwp.turn = static_cast<uint32_t>(std::max<uint64_t>(1, std::max(run.count, 1u) * kTurnNs / run.cpu_ns));
   }
   return run.cpu_ns;

@@ -116,8 +116,19 @@ void Worker::end_burst(Run& run, uint64_t now_ns) {
   const uint64_t since_ns = std::max(run.submitted_ns, done_ns_);
   charge_tenant(run, charge(run, now_ns - std::min(now_ns, since_ns)));  // on another core the counter may be behind
   done_ns_ = now_ns;
-  mma_.finish(run);
+  run.connects == 0 ? mma_.finish(run) : finish_connecting(run);
   executor_->release(run);
+}
+
+// Opening connections takes the system long, and the guest that asks for it no time: the client pays for it all the same.
+void Worker::finish_connecting(Run& run) {
+  ChainInstance& instance = *run.fwp->owner;
+  Tenant* tenant = instance.tenant;
+  const uint64_t before_ns = span_clock_.now_ns();
+  mma_.finish(run);
+  const uint64_t used_ns = span_clock_.now_ns() - before_ns;
+  owe(instance, used_ns);
+  if (tenant != nullptr) tenant->charge_cpu(used_ns, clock_.now_ns());
 }
 
 void Worker::charge_tenant(Run& run, uint64_t used_ns) {

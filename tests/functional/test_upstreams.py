@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stream_harness import TIMEOUT, Service, exchange, read_all, read_exactly, serving
+from stream_harness import GUESTS, TIMEOUT, Service, exchange, read_all, read_exactly, serving
 
-from edgeos import Grants, UpstreamSettings
+from edgeos import (
+    ChainSettings,
+    Grants,
+    Node,
+    NodeStatistics,
+    TemplateSettings,
+    TenantSettings,
+    UpstreamSettings,
+    _native,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MUCH = 4 << 20
+SECOND_NS = 1_000_000_000
 
 
 def echo(s: socket.socket) -> None:
@@ -265,3 +278,82 @@ def test_the_upstreams_of_a_killed_fwp_are_closed() -> None:
             assert s.recv(100) == b""
         service.wait_closed()
         assert service.stop().chain("service").kills == {"trap": 1}
+
+
+# ---- Storms ----
+
+
+@contextmanager
+def silent_listener() -> Iterator[str]:
+    """The system accepts for it, as many as fit its queue, and nobody closes."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen(4096)
+        yield f"127.0.0.1:{s.getsockname()[1]}"
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def counters(statistics: NodeStatistics) -> Mapping[str, int]:
+    return statistics.chain("service").stages[0].counters
+
+
+def test_upstream_connections_that_a_guest_has_closed_count_until_they_are_gone() -> None:
+    with silent_listener() as address, relay(address, guest="storm.c") as service, service.connect() as s:
+        before = open_files()
+        for turn in range(1, 7):
+            s.sendall(bytes([200]))
+            statistics = service.wait_until(lambda s, n=200 * turn: counters(s)["asked"] + counters(s)["refused"] == n)
+            service.wait_until(lambda s: counters(s)["opened"] == counters(s)["asked"])
+            assert open_files() <= before + 256 + 8
+        assert counters(statistics)["asked"] == 256
+        service.node.set_fake_time(time.monotonic_ns() + 60 * SECOND_NS)  # they had time to be closed by the other end
+        service.wait_until(lambda _: open_files() <= before + 8)
+        s.sendall(bytes([200]))
+        service.wait_until(lambda s: counters(s)["asked"] == 256 + 200)
+        service.node.set_fake_time(0)
+
+
+def test_guests_leave_files_for_the_clients_that_listeners_let_in() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = open_files() + 700
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        with (
+            silent_listener() as address,
+            relay(address, guest="storm.c", max_connections=40) as service,
+            ExitStack() as stack,
+        ):
+            greedy = [stack.enter_context(service.connect()) for _ in range(5)]
+            for s in greedy:
+                s.sendall(bytes([250]))
+            service.wait_until(lambda s: counters(s)["asked"] == 5 * 250)
+            for _ in range(35):
+                stack.enter_context(service.connect()).sendall(bytes(1))
+            statistics = service.wait_until(lambda s: s.port("web").accepted == 40)
+            assert statistics.port("web").refused == {}
+            service.wait_until(lambda s: counters(s)["closed"] > 0)  # those that could not be had
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_opening_connections_costs_the_clients_tenant_cpu_time() -> None:
+    listener = _native.open_listener("web", "tcp", "127.0.0.1", 0, max_connections=100)
+    with Node() as node:
+        node.add_port(listener)
+        node.add_upstream(UpstreamSettings(name="up", address=unused_address()))
+        storm = GUESTS / "storm.c"
+        node.add_template(TemplateSettings(name="app", source=storm, grant=Grants(connect=("up",))))
+        node.add_tenant(TenantSettings(name="acme"))
+        node.add_chain(ChainSettings(name="service", path=("web", "app"), max_fwps=4))
+        node.add_rule("any", chain="service", tenant="acme")
+        node.start()
+        service = Service(node, listener)
+        with service.connect() as s:
+            for turn in range(1, 11):
+                s.sendall(bytes([250]))
+                service.wait_until(lambda s, n=250 * turn: counters(s)["closed"] == n)
+            used = node.statistics().tenant("acme").cpu_ns
+        assert used > 2500 * 2_000, "at least what the calls of the system take"
