@@ -153,7 +153,7 @@ class Asker:
             if given is None:
                 given = asking.default
             return self._rule_of(Answer(chain=given) if isinstance(given, str) else given)
-        except Exception as error:  # whatever a program's callback does, the node goes on
+        except BaseException as error:  # whatever a program's callback does, the node goes on; it may call sys.exit()
             self._problem = f"{type(error).__name__}: {error}"
             return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -118,13 +119,15 @@ def test_without_an_answer_in_time_the_default_holds_and_late_ones_are_counted()
         assert node.check().chain("edge").received == 2, "what was decided stays"
 
 
-@pytest.mark.parametrize("bad", ["raises", "no such chain", "no such tenant", "nonsense"])
+@pytest.mark.parametrize("bad", ["raises", "exits", "no such chain", "no such tenant", "nonsense"])
 def test_a_callback_that_fails_is_counted_and_the_node_goes_on(bad: str) -> None:
     def answer(client: UnmatchedClient) -> object:
         if client.address != "10.0.0.2":
             return "other"
         if bad == "raises":
             raise ZeroDivisionError("on purpose")
+        if bad == "exits":
+            sys.exit("on purpose")
         return {"no such chain": "nowhere", "no such tenant": Answer(chain="edge", tenant="x"), "nonsense": 7}[bad]
 
     with asking(answer) as node:  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,7 +16,11 @@ from typing import Any
 import pytest
 from service_harness import LIMIT_SECONDS, Service, echo_manifest, eventually, free_port, is_alive, service
 
+from edgeos import Manifest, load_manifest
 from edgeos.errors import EdgeosError, ManifestError
+from edgeos.service import supervisor
+from edgeos.service.run_directory import RunDirectory, open_run_directory
+from edgeos.service.supervisor import Supervisor
 
 CLIENTS = [f"127.0.0.{number}" for number in range(1, 13)]
 
@@ -390,6 +395,52 @@ def test_a_bad_manifest_changes_nothing_and_all_that_is_wrong_is_said(tmp_path: 
             assert answers(asked)
         assert [worker["restarts"] for worker in node.workers()] == [0, 0]
         node.end()
+
+
+def test_a_request_says_nothing_to_workers_but_what_it_asks(tmp_path: Path, port: int) -> None:
+    with service(tmp_path, echo_manifest(port=port)) as node, ExitStack() as stack:
+        node.running()
+        living = stack.enter_context(connection("127.0.0.1", port))
+        assert answers(living)
+        for more in ({"seconds": 0}, {"seconds": "x"}):
+            with pytest.raises(EdgeosError, match="no handler"):
+                node.ask("read_handler", chain="all", stage="echo", client=None, name="nothing", **more)
+        assert answers(living)
+        assert [worker["restarts"] for worker in node.workers()] == [0, 0]
+        node.end()
+
+
+def test_an_earlier_reload_that_takes_longer_does_not_undo_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "edge.toml"
+    building, built = threading.Event(), threading.Event()
+
+    def load_guests(manifest: Manifest, progress: object) -> None:
+        if manifest.node.drain_timeout_ns == 2_000_000_000:
+            building.set()
+            built.wait(LIMIT_SECONDS)
+
+    def write(drain_timeout: str) -> None:
+        path.write_text(echo_manifest(drain_timeout=drain_timeout, port=1))
+
+    async def run(folder: RunDirectory) -> int:
+        write("1s")
+        node = Supervisor(load_manifest(path), folder, print)
+        monkeypatch.setattr(supervisor, "load_guests", load_guests)
+        monkeypatch.setattr(node._spare, "replace", lambda: None)
+        write("2s")
+        first = asyncio.create_task(node.reload())
+        await asyncio.to_thread(building.wait, LIMIT_SECONDS)
+        write("3s")
+        second = asyncio.create_task(node.reload())
+        await asyncio.wait([second], timeout=0.5)
+        built.set()
+        await asyncio.gather(first, second)
+        return node._manifest.node.drain_timeout_ns
+
+    with open_run_directory(path, tmp_path / "run") as folder:
+        assert asyncio.run(run(folder)) == 3_000_000_000
 
 
 def test_only_one_supervisor_for_a_manifest(tmp_path: Path, port: int) -> None:

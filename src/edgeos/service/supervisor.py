@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from edgeos.statistics_sum import total
 
 DRAIN_POLL_SECONDS = 0.1
 STOP_SECONDS = 30.0
+HANDLER_KEYS = ("chain", "stage", "client", "name")
 
 
 class Supervisor:
@@ -49,6 +50,7 @@ class Supervisor:
         self._places: list[WorkerPlace] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._changes = asyncio.Lock()
+        self._reloading = asyncio.Lock()
         self._started = time.monotonic()
         self._state = "starting"
         self._over = asyncio.Event()
@@ -163,8 +165,9 @@ class Supervisor:
         """Reads the manifest's file again and runs it. Raises EdgeosError with all findings, and nothing changes."""
         if self._manifest.path is None:
             raise EdgeosError("there is no manifest file to read again")
-        manifest = await asyncio.to_thread(load_manifest, self._manifest.path)
-        await self.reconfigure(manifest)
+        async with self._reloading:  # one after the other: the last one has read the file as it is now
+            manifest = await asyncio.to_thread(load_manifest, self._manifest.path)
+            await self.reconfigure(manifest)
 
     async def reconfigure(self, manifest: Manifest) -> None:
         """Makes all workers run another manifest, or none of them."""
@@ -230,13 +233,14 @@ class Supervisor:
             self._start(self.drain())
 
         verbs: dict[str, Verb] = {verb.__name__: verb for verb in (status, statistics, reload, drain)}
-        for verb in ("read_handler", "write_handler"):
-            verbs[verb] = self._asks_all(verb)
+        for verb, keys in (("read_handler", HANDLER_KEYS), ("write_handler", (*HANDLER_KEYS, "value"))):
+            verbs[verb] = self._asks_all(verb, keys)
         return verbs
 
-    def _asks_all(self, verb: str) -> Verb:
+    def _asks_all(self, verb: str, keys: Sequence[str]) -> Verb:
         async def ask(request: Request) -> list[Any]:
-            answers = [await place.ask(verb, **request.arguments) for place in self._places if place.link is not None]
+            arguments = {key: request.arguments.get(key) for key in keys}
+            answers = [await place.ask(verb, **arguments) for place in self._places if place.link is not None]
             return [answer for of_worker in answers for answer in of_worker]
 
         return ask
