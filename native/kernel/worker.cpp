@@ -9,6 +9,8 @@
 #include <chrono>
 #include <system_error>
 
+#include "leftovers.hpp"
+
 namespace edgeos {
 namespace {
 
@@ -38,6 +40,7 @@ void Worker::add_upstream(UpstreamSettings upstream) { upstreams_.push_back(std:
 // Everything that a first message would otherwise wait for.
 void Worker::prepare() {
   if (prepared_) return;
+  give_back_leftovers();  // before FWPs are made, which brings back the code that makes them
   // Chains may come later, so there is an owner's entry for every FWP that the engine can make, and one for every wire.
   const uint32_t instances = engine_.settings().fwps + kChainsMax;
   dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, decisions_, mma_, settings_.max_flows, instances);

@@ -13,8 +13,6 @@
 `edgeos.testing` has memory ports, packet builders and a fake clock.
 """
 
-from importlib import metadata as _metadata
-
 from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint, make_checkpoint
 from edgeos.controller import Rule
@@ -93,4 +91,12 @@ __all__ = [
     "parse_match",
 ]
 
-__version__ = _metadata.version("edgeos")
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib import metadata  # noqa: PLC0415  (a tenth of a node's memory, for a word that is seldom asked for)
+
+        return metadata.version("edgeos")
+    raise AttributeError(f"module 'edgeos' has no attribute '{name}'")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 
 from edgeos.checkpoint import Checkpoint, Counter, Layout, make_checkpoint
@@ -13,10 +12,11 @@ from edgeos.click.place import grants, router_of
 from edgeos.code_cache import CodeCache
 from edgeos.errors import GuestError
 from edgeos.guest_build import build
+from edgeos.installed import installed_version
 from edgeos.settings import TemplateSettings
 from edgeos.share import share
 
-WASMTIME_VERSION = metadata.version("wasmtime")
+WASMTIME_VERSION = installed_version("wasmtime")
 
 CHECKPOINT_VERSION = 2
 """Raised when the rules for making a checkpoint change, so that older kept ones are not used."""

@@ -6,20 +6,16 @@ flags, and the compiler's version.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
-import signal
 import stat
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from edgeos.code_cache import CodeCache
 from edgeos.errors import GuestError
+from edgeos.installed import installed_version
 from edgeos.share import share
 
 STACK_DEFAULT: Final = 2944
@@ -34,7 +30,6 @@ SOURCE_SIZE_MAX: Final = 16 * 1024 * 1024
 
 _TARGET: Final = ("-target", "wasm32-wasi", "-mcpu=baseline+simd128+bulk_memory", "-mexec-model=reactor")
 _WARNINGS: Final = ("-Wall", "-Wextra")
-_MESSAGE_SIZE_MAX: Final = 8192
 _STACK_ALIGNMENT: Final = 16
 _DIRECTIVE: Final = re.compile(rb"^[ \t]*(?:#|%:)[ \t]*(include|include_next|import|embed)\b[ \t]*(.*)$", re.MULTILINE)
 _OPERAND: Final = re.compile(rb'(?:"([^"\n]+)"|<([^>\n]+)>)')
@@ -101,6 +96,8 @@ def build_code(
 
     def make() -> bytes:
         report(f"compiling {name} (the first build ever takes about 40 s)")
+        import tempfile  # noqa: PLC0415  (of no use where modules are kept already)
+
         with tempfile.TemporaryDirectory(prefix="edgeos-code-") as folder:
             source = Path(folder, "code.c")
             source.write_text(code, encoding="utf-8")
@@ -167,8 +164,8 @@ def _key(sources: Sequence[Path], flags: Sequence[str], code: bytes = b"") -> li
 
 def _compiler_version() -> str:
     try:
-        return importlib.metadata.version("ziglang")
-    except importlib.metadata.PackageNotFoundError:
+        return installed_version("ziglang")
+    except ModuleNotFoundError:
         raise GuestError("the C compiler is missing: pip install ziglang") from None
 
 
@@ -212,42 +209,9 @@ def _include_folder() -> Path:
 
 
 def _compile(sources: Sequence[Path], flags: Sequence[str], report: Callable[[str], None], time_limit: float) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="edgeos-build-") as folder:
-        target = Path(folder, "guest.wasm")
-        command = [
-            sys.executable, "-m", "ziglang", "cc", *flags, f"-I{_include_folder()}",
-            *(str(path.resolve()) for path in sources), "-o", str(target),
-        ]  # fmt: skip
-        status, messages = _run(command, folder, time_limit)
-        if status != 0 or not target.is_file():
-            raise GuestError(f"{', '.join(map(str, sources))}: does not compile:\n{_explained(messages)}")
-        for line in messages.splitlines():
-            report(line)
-        return target.read_bytes()
+    from edgeos.guest_compiler import compile_sources  # noqa: PLC0415  (of no use where modules are kept already)
 
-
-def _run(command: Sequence[str], folder: str, time_limit: float) -> tuple[int, str]:
-    """Exit status and messages of the compiler; it runs in a session of its own, so that its children end with it."""
-    with subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        try:
-            output, _ = process.communicate(timeout=time_limit)
-        except subprocess.TimeoutExpired:
-            raise GuestError(f"the compiler did not finish within {time_limit:g} s and was stopped") from None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, output.decode("utf-8", "replace")
-
-
-def _explained(messages: str) -> str:
-    """The compiler's lines, cut to a size that fits a screen, and what to do about the usual one of them."""
-    shown = messages.strip()[:_MESSAGE_SIZE_MAX] or "the compiler gave no reason"
-    if "undefined symbol: edgeos_handle" in shown:
-        return shown + "\nfix: define int edgeos_handle(edgeos_message *m)"
-    return shown
+    return compile_sources(sources, [*flags, f"-I{_include_folder()}"], report, time_limit)
 
 
 def _write(output: Path, module: bytes) -> None:

@@ -13,8 +13,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
-from wasmtime import _ffi as wasmtime_ffi
-
 from edgeos import _native
 from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint, Layout
@@ -23,6 +21,7 @@ from edgeos.controller import Controller, Rule
 from edgeos.errors import EdgeosError, LimitError
 from edgeos.guest import load_guests
 from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
+from edgeos.installed import wasmtime_library
 from edgeos.manifest import check_settings
 from edgeos.match import Match, parse_match
 from edgeos.port import (
@@ -582,7 +581,7 @@ def _hot_bytes(layout: Layout) -> int:
 
 def make_worker(engine: _native.EngineSettings, settings: NodeSettings) -> _native.Worker:
     """A worker with nothing in it yet."""
-    _native.open_wasmtime(str(wasmtime_ffi.filename))
+    _native.open_wasmtime(str(wasmtime_library()))
     try:
         return _native.Worker(
             engine,

@@ -1,13 +1,16 @@
-"""What FWPs hold in memory: as much in each life as in the first, whatever went through them."""
+"""What FWPs hold in memory, as much in each life as in the first, and what a node's process holds beside them."""
 
 from __future__ import annotations
 
 import re
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import wasmtime
 from node_harness import Rig, client_packet, guest, line
 
 from edgeos import NodeSettings, TemplateSettings, testing
@@ -80,3 +83,50 @@ def test_an_fwp_holds_as_much_in_later_lives_as_in_its_first() -> None:
     assert CLIENTS * PAGE <= held[0] <= (CLIENTS + SPARE) * MOST
     # The engine may take another place for one of them than it did before.
     assert max(held) <= held[0] + SPARE * MOST, [size // PAGE for size in held]
+
+
+START = """
+import sys
+from edgeos import ChainSettings, Node, TemplateSettings, testing
+with testing.memory_port("lan") as lan, testing.memory_port("wan") as wan, Node() as node:
+    node.add_port(lan)
+    node.add_port(wan)
+    node.add_template(TemplateSettings(name="bridge", appliance="bridge"))
+    node.add_chain(ChainSettings(name="edge", path=("lan", "bridge", "wan")))
+    node.add_rule("any", chain="edge")
+    node.run_once()
+    print(*(name for name in sys.argv[1:] if name in sys.modules))
+"""
+
+NEEDED_TO_BUILD = ("wasmtime", "edgeos.guest_init", "edgeos.guest_compiler", "subprocess", "edgeos.click.router")
+
+
+def test_a_node_whose_guests_are_kept_loads_nothing_that_builds_them() -> None:
+    load_guest(TemplateSettings(name="bridge", appliance="bridge"), CodeCache())
+    command = [sys.executable, "-c", START, *NEEDED_TO_BUILD, "importlib.metadata"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (found.returncode, found.stdout.strip(), found.stderr) == (0, "", "")
+
+
+def test_a_node_lets_go_of_the_code_that_only_its_start_needed() -> None:
+    template = guest("tally")
+    wasm = load_guest(template, CodeCache()).wasm
+    with line(template) as node:
+        node.node.prepare()
+        wasmtime.Module(wasmtime.Engine(), wasm)  # as compiling does, maps much of the library
+        before = resident_library()
+        node.settle()
+        after = resident_library()
+        assert len(node.pass_through("lan", client_packet(1))) == 1
+    assert after < before / 2, (before, after)
+
+
+def resident_library() -> int:
+    """Resident bytes of Wasmtime's library in this process."""
+    found, counts = 0, False
+    for text in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"^[0-9a-f]+-[0-9a-f]+ ", text):
+            counts = text.endswith("_libwasmtime.so")
+        elif counts and text.startswith("Rss:"):
+            found += int(text.split()[1]) * 1024
+    return found

@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wasmtime import _ffi as wasmtime_ffi
-
 from edgeos import _native
 from edgeos.checkpoint import Checkpoint
 from edgeos.code_cache import CodeCache
 from edgeos.errors import EdgeosError
 from edgeos.guest import load_guest
+from edgeos.installed import wasmtime_library
 from edgeos.node import Node, make_engine_settings
 from edgeos.settings import ChainSettings, NodeSettings, TemplateSettings
 from edgeos.statistics import ChainStatistics
@@ -54,7 +53,7 @@ class Activation:
 
 def load_bridge() -> Checkpoint:
     """The bridge appliance at its checkpoint, with the defaults of a template."""
-    _native.open_wasmtime(str(wasmtime_ffi.filename))
+    _native.open_wasmtime(str(wasmtime_library()))
     return load_guest(BRIDGE, CodeCache())
 
 
