@@ -119,12 +119,14 @@ void Worker::end_burst(Run& run, uint64_t now_ns) {
   const uint64_t since_ns = std::max(run.submitted_ns, done_ns_);
   charge_tenant(run, charge(run, now_ns - std::min(now_ns, since_ns)));  // on another core the counter may be behind
   done_ns_ = now_ns;
-  run.connects == 0 ? mma_.finish(run) : finish_connecting(run);
+  const bool asks_much = run.connects + run.stream_ops > run.count;
+  asks_much ? finish_at_clients_cost(run) : mma_.finish(run);
   executor_->release(run);
 }
 
-// Opening connections takes the system long, and the guest that asks for it no time: the client pays for it all the same.
-void Worker::finish_connecting(Run& run) {
+// Connecting and sending take the system long, and the guest that asks for it no time. Once a message may be its due; who asks
+// for more pays for it.
+void Worker::finish_at_clients_cost(Run& run) {
   ChainInstance& instance = *run.fwp->owner;
   Tenant* tenant = instance.tenant;
   const uint64_t before_ns = span_clock_.now_ns();

@@ -339,21 +339,37 @@ def test_guests_leave_files_for_the_clients_that_listeners_let_in() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_opening_connections_costs_the_clients_tenant_cpu_time() -> None:
+@contextmanager
+def paying(guest: str, address: str) -> Iterator[Service]:
+    """A guest behind a listener whose clients are of the tenant acme."""
     listener = _native.open_listener("web", "tcp", "127.0.0.1", 0, max_connections=100)
     with Node() as node:
         node.add_port(listener)
-        node.add_upstream(UpstreamSettings(name="up", address=unused_address()))
-        storm = GUESTS / "storm.c"
-        node.add_template(TemplateSettings(name="app", source=storm, grant=Grants(connect=("up",))))
+        node.add_upstream(UpstreamSettings(name="up", address=address))
+        grant = Grants(connect=("up",))
+        node.add_template(TemplateSettings(name="app", source=GUESTS / guest, grant=grant))
         node.add_tenant(TenantSettings(name="acme"))
         node.add_chain(ChainSettings(name="service", path=("web", "app"), max_fwps=4))
         node.add_rule("any", chain="service", tenant="acme")
         node.start()
-        service = Service(node, listener)
-        with service.connect() as s:
-            for turn in range(1, 11):
-                s.sendall(bytes([250]))
-                service.wait_until(lambda s, n=250 * turn: counters(s)["closed"] == n)
-            used = node.statistics().tenant("acme").cpu_ns
-        assert used > 2500 * 2_000, "at least what the calls of the system take"
+        yield Service(node, listener)
+
+
+def test_opening_connections_costs_the_clients_tenant_cpu_time() -> None:
+    with paying("storm.c", unused_address()) as service, service.connect() as s:
+        for turn in range(1, 11):
+            s.sendall(bytes([250]))
+            service.wait_until(lambda s, n=250 * turn: counters(s)["closed"] == n)
+        used = service.node.statistics().tenant("acme").cpu_ns
+    assert used > 2500 * 2_000, "at least what the calls of the system take"
+
+
+def test_sending_more_often_than_messages_come_costs_the_clients_tenant_cpu_time() -> None:
+    with paying("chatter.c", unused_address()) as service, service.connect() as one, service.connect() as other:
+        service.wait_until(lambda s: s.port("web").accepted == 2 and s.in_flight == 0)
+        for turn in range(1, 11):
+            one.sendall(bytes([50]))
+            assert len(read_exactly(one, 250)) == len(read_exactly(other, 250)) == 250
+            service.wait_until(lambda s, n=500 * turn: counters(s)["said"] == n)
+        used = service.node.statistics().tenant("acme").cpu_ns
+    assert used > 5000 * 1_000, "at least what the calls of the system take"
