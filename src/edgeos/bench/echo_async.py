@@ -1,6 +1,6 @@
 """An echo service in one process and one event loop: uvloop's, or asyncio's own. Run by `edgeos bench listen`.
 
-python -m edgeos.bench.echo_async uvloop | asyncio: prints the port and serves until its standard input ends.
+python -m edgeos.bench.echo_async uvloop | asyncio ADDRESS: prints the port and serves until its standard input ends.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def serve() -> None:
-    """Serves until standard input ends."""
+async def serve(address: str) -> None:
+    """Serves at a port of the address until standard input ends."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=BACKLOG)
+    server = await loop.create_server(Echo, address, 0, backlog=BACKLOG)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
@@ -40,9 +40,9 @@ def main() -> None:
     if sys.argv[1] == "uvloop":
         import uvloop  # noqa: PLC0415  (optional)
 
-        uvloop.run(serve())
+        uvloop.run(serve(sys.argv[2]))
     else:
-        asyncio.run(serve())
+        asyncio.run(serve(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import util
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from edgeos import _native
-from edgeos.bench.cores import load_cores, pinned, service_cores
+from edgeos.bench.cores import load_cores, pinned
+from edgeos.bench.listen_links import LOOPBACK, ONE_CORE, TUN, Link, Loopback, tun_link
+from edgeos.bench.listen_subjects import ASYNCIO, BARE, FWPS, PROCESSES, SUBJECTS, THREADS, UVLOOP, Services
 from edgeos.bench.machine import this_machine
-from edgeos.bench.programs import SOURCES, Programs
+from edgeos.bench.programs import Programs
 from edgeos.bench.progress import Steps
 from edgeos.bench.result import Bar, Result, plain_table
 from edgeos.bench.samples import ratio
-from edgeos.code_cache import CodeCache
-from edgeos.descriptors import require_descriptors
 from edgeos.errors import EdgeosError
-from edgeos.guest_build import build
-from edgeos.node import Node
-from edgeos.settings import ChainSettings, Manifest, PortSettings, TemplateSettings
 from edgeos.units import approximate_duration
 
-FWPS = "FWP per connection"
-PROCESSES = "process per connection"
-THREADS = "thread per connection"
-UVLOOP = "uvloop"
-ASYNCIO = "asyncio"
-BARE = "bare loop"
-"""The physical limit: a C program that reads and sends on in one loop, and does nothing else."""
 COMPARED = 1000
 """Connections at which the ratios are taken."""
 
@@ -43,16 +31,19 @@ MESSAGE_BYTES = 64
 BUSY_LOAD = 0.95
 """Share of its core from which the load generator may be what limits a figure."""
 
-START_SECONDS = 30.0
 LOAD_SECONDS = 120.0
 
 _NOTES = (
-    f"one message of {MESSAGE_BYTES} bytes is in flight on each connection, over loopback; the load generator is one C "
-    "program with epoll on a core of its own, and checks every byte",
+    f"one message of {MESSAGE_BYTES} bytes is in flight on each connection; the load generators are C programs on a "
+    "core of their own, and check every byte",
+    "tun: clients elsewhere; the generator speaks TCP by itself behind a TUN device, so that the service's system does "
+    "the service's part of TCP only, and what it does for a packet that arrives is done on the generator's core",
+    "tun, one core: the same, but what is done for a packet that arrives is done on the service's core, too",
+    "loopback: clients in the service's system, which does the clients' TCP, too, and each side bears a part of the "
+    "other's. The promised ratios are those over tun; the others stand beside them",
     "messages a second and the time of a message are medians of the repetitions; the subjects take turns",
     "isolation: an FWP, a process for each connection; threads share their memory, an event loop shares everything",
-    "the bare loop is the limit: a C program that does no more than the system calls for a message; what it and the "
-    "load generator need is spent in the kernel's TCP, twice for each message, and no service over TCP can save it",
+    "the bare loop is the limit: a C program that does no more than the system calls for a message",
 )
 
 
@@ -66,8 +57,8 @@ class Plan:
     milliseconds: int
 
 
-FULL = Plan(connections=(1, 100, COMPARED, 5000), repetitions=3, warm_up_ms=400, milliseconds=1200)
-QUICK = Plan(connections=(1, 100, COMPARED), repetitions=1, warm_up_ms=50, milliseconds=150)
+FULL = Plan(connections=(1, 100, COMPARED, 5000), repetitions=3, warm_up_ms=200, milliseconds=700)
+QUICK = Plan(connections=(1, COMPARED), repetitions=1, warm_up_ms=50, milliseconds=150)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,151 +71,96 @@ class Load:
     generator_busy: float
 
 
-_Key = tuple[str, int]  # subject, connections
+class Case(NamedTuple):
+    """What one figure is of."""
+
+    link: str
+    subject: str
+    connections: int
+
+    def __str__(self) -> str:
+        return f"{self.subject} with {self.connections:,} connections over {self.link}"
 
 
-def run(quick: bool = False) -> Result:
+def run(quick: bool = False, plan: Plan | None = None) -> Result:
     """Measures everything in turns, several times over, and takes medians. Raises EdgeosError."""
     machine = this_machine()
-    plan = QUICK if quick else FULL
+    plan = plan or (QUICK if quick else FULL)
     missing = {} if util.find_spec("uvloop") else {UVLOOP: "not installed: pip install 'edgeos[bench]'"}
-    samples: dict[_Key, list[Load]] = defaultdict(list)
-    failed: dict[_Key, str] = {}
-    with Programs() as programs:
-        bench = _Bench(programs, plan)
-        subjects = [name for name in (FWPS, PROCESSES, THREADS, UVLOOP, ASYNCIO, BARE) if name not in missing]
-        with Steps(len(subjects) * len(plan.connections) * plan.repetitions) as steps:
-            for _ in range(plan.repetitions):
-                for connections in plan.connections:
-                    for subject in subjects:
-                        steps.next(f"{subject}, {connections:,} connections")
-                        try:
-                            samples[subject, connections].append(bench.measure(subject, connections))
-                        except EdgeosError as error:
-                            if subject == FWPS:
-                                raise
-                            failed[subject, connections] = str(error)
-    loads = {key: _median(values) for key, values in samples.items() if key not in failed}
-    ratios = _ratios(loads)
+    subjects = [name for name in SUBJECTS if name not in missing]
+    with Programs() as programs, ExitStack() as stack:
+        links: list[Link] = []
+        for name in (TUN, ONE_CORE):
+            try:
+                links.append(stack.enter_context(tun_link(programs, one_core=name == ONE_CORE)))
+            except EdgeosError as error:
+                missing[f"clients elsewhere, over {name}"] = str(error)
+        links.append(Loopback(programs))
+        samples, failed = _measure_all(plan, links, subjects, Services(programs))
+        compiler = programs.compiler
+    loads = {case: _median(values) for case, values in samples.items() if case not in failed}
+    ratios = ratios_of(loads)
     not_measured = ["real networks: clients and services share one machine"]
     not_measured += [f"{name}: {why}" for name, why in missing.items()]
-    not_measured += [f"{name} with {connections:,} connections: {why}" for (name, connections), why in failed.items()]
+    not_measured += [f"{case}: {why}" for case, why in failed.items()]
     if machine.cores == 1:
         not_measured.append("the load generator on a core of its own: there is one core only, so services share it")
     return Result(
         benchmark="listen",
         quick=quick,
         machine=machine,
-        results={"loads": [_row(key, load) for key, load in loads.items()]},
+        results={"loads": [_row(case, load) for case, load in loads.items()]},
         ratios=ratios,
         bars=(
             Bar(name="vs_process_per_connection_1000", value=ratios["vs_process_per_connection_1000"], bar=3, goal=10),
             Bar(name="vs_uvloop_1000", value=ratios["vs_uvloop_1000"], bar=2),
         ),
-        notes=(*_NOTES, f"C programs by {programs.compiler}", *_limited(loads)),
+        notes=(*_NOTES, f"C programs by {compiler}", *limits(loads)),
         not_measured=tuple(not_measured),
-        tables=(_table(plan, loads),),
+        tables=tuple(_table(link.name, loads) for link in links),
     )
 
 
-class _Bench:
-    """The programs and the guest that take part, and the cores that they run on."""
-
-    def __init__(self, programs: Programs, plan: Plan) -> None:
-        self.plan = plan
-        self.load = programs.make("echo_load")
-        self.serve = programs.make("echo_serve")
-        self.guest = programs.folder / "echo.wasm"
-        build(SOURCES / "echo.c", self.guest, cache=CodeCache())
-        self.load_cores, self.service_cores = load_cores(), service_cores()
-
-    def measure(self, subject: str, connections: int) -> Load:
-        """Starts the service on its cores, loads it, and ends it. Raises EdgeosError."""
-        if subject == FWPS:
-            with self._node(connections) as port:
-                return self._load(subject, port, connections)
-        command = {
-            PROCESSES: [str(self.serve), "process"],
-            THREADS: [str(self.serve), "thread"],
-            BARE: [str(self.serve), "loop"],
-            UVLOOP: [sys.executable, "-m", "edgeos.bench.echo_async", "uvloop"],
-            ASYNCIO: [sys.executable, "-m", "edgeos.bench.echo_async", "asyncio"],
-        }[subject]
-        with self._service(command) as port:
-            return self._load(subject, port, connections)
-
-    @contextmanager
-    def _node(self, connections: int) -> Iterator[int]:
-        settings = PortSettings(name="echo", kind="tcp", listen="127.0.0.1:1", max_connections=connections + 16)
-        require_descriptors(Manifest(ports=(settings,)))
-        port = _native.open_listener(
-            "echo",
-            "tcp",
-            "127.0.0.1",
-            0,
-            backlog=4096,
-            max_connections=settings.max_connections,
-            max_per_client=settings.max_connections,
-        )
-        template = TemplateSettings(name="guest", module=self.guest, memory=256 * 1024)
-        with Node() as node:
-            node.add_port(port)
-            node.add_template(template)
-            node.add_chain(
-                ChainSettings(name="echo", path=("echo", "guest"), isolate="connection", max_fwps=connections + 16)
-            )
-            node.add_rule("any", chain="echo")
-            with pinned(self.service_cores):
-                node.start()
-            yield port.port_number
-            statistics = node.statistics(guest_counters=False)
-        chain = statistics.chain("echo")
-        if statistics.balance != 0 or chain.activations < connections:
-            raise EdgeosError(f"{chain.activations} FWPs for {connections} connections, balance {statistics.balance}")
-
-    @contextmanager
-    def _service(self, command: Sequence[str]) -> Iterator[int]:
-        with pinned(self.service_cores):
-            service = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        assert service.stdin is not None
-        assert service.stdout is not None
-        assert service.stderr is not None
-        try:
-            line = service.stdout.readline()
-            if not line.strip().isdigit():
-                raise EdgeosError(f"the service does not start: {service.stderr.read().strip()[-300:]}")
-            yield int(line)
-        finally:
-            service.stdin.close()
+def _measure_all(
+    plan: Plan, links: Sequence[Link], subjects: Sequence[str], services: Services
+) -> tuple[dict[Case, list[Load]], dict[Case, str]]:
+    """The loads of each case, and why one could not be taken."""
+    samples: dict[Case, list[Load]] = defaultdict(list)
+    failed: dict[Case, str] = {}
+    cases = [(link, subject, connections) for connections in plan.connections for link in links for subject in subjects]
+    with Steps(len(cases) * plan.repetitions) as steps:
+        for link, subject, connections in cases * plan.repetitions:
+            case = Case(link.name, subject, connections)
+            steps.next(str(case))
             try:
-                service.wait(START_SECONDS)
-            except subprocess.TimeoutExpired:
-                service.kill()
-                service.wait()
-            service.stdout.close()
-            service.stderr.close()
+                with services.started(subject, link, connections) as port:
+                    samples[case].append(measure(link, port, connections, plan))
+            except EdgeosError as error:
+                if subject == FWPS:
+                    raise
+                failed[case] = str(error)
+    return samples, failed
 
-    def _load(self, subject: str, port: int, connections: int) -> Load:
-        numbers = (port, connections, MESSAGE_BYTES, self.plan.warm_up_ms, self.plan.milliseconds)
-        with pinned(self.load_cores):
-            load = subprocess.Popen(
-                [str(self.load), *map(str, numbers)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        try:
-            found, words = load.communicate(timeout=LOAD_SECONDS)
-        except subprocess.TimeoutExpired:
-            load.kill()
-            load.communicate()
-            raise EdgeosError(f"{subject} does not answer {connections} connections in time") from None
-        if load.returncode != 0:
-            raise EdgeosError(f"{subject}: {words.strip()[-300:]}")
-        return load_of(found)
+
+def measure(link: Link, port: int, connections: int, plan: Plan) -> Load:
+    """What a service at that port of the link carries. Raises EdgeosError when it does not do its work."""
+    command, files = link.load_command(port, (connections, MESSAGE_BYTES, plan.warm_up_ms, plan.milliseconds))
+    with pinned(load_cores()):
+        load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=files)
+    try:
+        found, words = load.communicate(timeout=LOAD_SECONDS)
+    except subprocess.TimeoutExpired:
+        load.kill()
+        load.communicate()
+        raise EdgeosError(f"{connections} connections were not answered in time") from None
+    if load.returncode != 0:
+        raise EdgeosError(words.strip()[-300:] or f"the load generator ended with {load.returncode}")
+    link.check()
+    return load_of(found)
 
 
 def load_of(line: str) -> Load:
-    """The line that the program `echo_load` prints."""
+    """The line that a load generator prints."""
     messages, elapsed_ns, p50_ns, p99_ns, busy = map(float, line.split())
     return Load(rate=messages / (elapsed_ns / 1e9), p50_ns=p50_ns, p99_ns=p99_ns, generator_busy=busy)
 
@@ -238,25 +174,32 @@ def _median(loads: Sequence[Load]) -> Load:
     )
 
 
-def _ratios(loads: dict[_Key, Load]) -> dict[str, float | None]:
-    def versus(other: str) -> float | None:
-        pair = [loads.get((name, COMPARED)) for name in (FWPS, other)]
-        return ratio(*(load.rate if load else None for load in pair))
+def ratios_of(loads: Mapping[Case, Load]) -> dict[str, float | None]:
+    """Of messages a second at COMPARED connections: over tun, and with a suffix over the others."""
+    pairs = {
+        "vs_process_per_connection": (FWPS, PROCESSES),
+        "vs_thread_per_connection": (FWPS, THREADS),
+        "vs_uvloop": (FWPS, UVLOOP),
+        "vs_asyncio": (FWPS, ASYNCIO),
+        "vs_bare_loop": (FWPS, BARE),
+        "bare_loop_vs_process_per_connection": (BARE, PROCESSES),
+        "bare_loop_vs_uvloop": (BARE, UVLOOP),
+    }
+
+    def rate(link: str, subject: str) -> float | None:
+        load = loads.get(Case(link, subject, COMPARED))
+        return load.rate if load else None
 
     return {
-        "vs_process_per_connection_1000": versus(PROCESSES),
-        "vs_thread_per_connection_1000": versus(THREADS),
-        "vs_uvloop_1000": versus(UVLOOP),
-        "vs_asyncio_1000": versus(ASYNCIO),
-        "vs_bare_loop_1000": versus(BARE),
+        f"{name}_{COMPARED}{suffix}": ratio(rate(link, one), rate(link, other))
+        for link, suffix in ((TUN, ""), (ONE_CORE, "_one_core"), (LOOPBACK, "_loopback"))
+        for name, (one, other) in pairs.items()
     }
 
 
-def _row(key: _Key, load: Load) -> dict[str, Any]:
-    subject, connections = key
+def _row(case: Case, load: Load) -> dict[str, Any]:
     return {
-        "subject": subject,
-        "connections": connections,
+        **case._asdict(),
         "messages_per_second": load.rate,
         "p50_ns": load.p50_ns,
         "p99_ns": load.p99_ns,
@@ -264,20 +207,22 @@ def _row(key: _Key, load: Load) -> dict[str, Any]:
     }
 
 
-def _limited(loads: dict[_Key, Load]) -> tuple[str, ...]:
-    at_limit = [f"{name} at {count:,}" for (name, count), load in loads.items() if load.generator_busy >= BUSY_LOAD]
+def limits(loads: Mapping[Case, Load]) -> tuple[str, ...]:
+    """Which figures the load generator limited, if any."""
+    at_limit = [str(case) for case, load in loads.items() if load.generator_busy >= BUSY_LOAD]
     if not at_limit:
         return ()
     return (f"the load generator used its whole core, so these could have done more: {'; '.join(at_limit)}",)
 
 
-def _table(plan: Plan, loads: dict[_Key, Load]) -> Table:
+def _table(link: str, loads: Mapping[Case, Load]) -> Table:
     columns = ("messages/s", "p50", "p99", "generator")
-    table = plain_table("connections", "service", *columns, left=0, title="Echo over TCP, 64 bytes")
+    table = plain_table("connections", "service", *columns, left=0, title=f"Echo over TCP, 64 bytes, {link}")
     table.columns[1].justify = "left"
-    for connections in plan.connections:
-        for (subject, count), load in loads.items():
-            if count == connections:
-                times = (approximate_duration(load.p50_ns), approximate_duration(load.p99_ns))
-                table.add_row(f"{count:,}", subject, f"{load.rate:,.0f}", *times, f"{load.generator_busy:.0%}")
+    for case, load in sorted(loads.items(), key=lambda entry: entry[0].connections):
+        if case.link == link:
+            times = (approximate_duration(load.p50_ns), approximate_duration(load.p99_ns))
+            table.add_row(
+                f"{case.connections:,}", case.subject, f"{load.rate:,.0f}", *times, f"{load.generator_busy:.0%}"
+            )
     return table

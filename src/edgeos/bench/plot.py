@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,20 @@ def _memory(results: Mapping[str, Any]) -> Figure:
 
 
 def _listen(results: Mapping[str, Any]) -> Figure:
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    for position, (key, label) in enumerate(
-        (("messages_per_second", "messages a second"), ("p99_ns", "99th percentile of a message's time, ns")), start=1
-    ):
-        axes = figure.add_subplot(1, 2, position)
-        for subject in dict.fromkeys(row["subject"] for row in results["loads"]):
-            rows = [row for row in results["loads"] if row["subject"] == subject]
+    links = [link for link in ("tun", "loopback") if any(row["link"] == link for row in results["loads"])]
+    figure = Figure(figsize=(9, 4 * len(links)), layout="constrained")
+    kinds = (("messages_per_second", "messages a second"), ("p99_ns", "99th percentile of a message's time, ns"))
+    for position, (link, (key, label)) in enumerate(product(links, kinds), start=1):
+        axes = figure.add_subplot(len(links), len(kinds), position)
+        of_link = [row for row in results["loads"] if row["link"] == link]
+        for subject in dict.fromkeys(row["subject"] for row in of_link):
+            rows = [row for row in of_link if row["subject"] == subject]
             width = 2.5 if subject.startswith("FWP") else 1.0
             connections = [row["connections"] for row in rows]
             axes.plot(connections, [row[key] for row in rows], marker="o", label=subject, linewidth=width)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_title(link)
         axes.set_xlabel("connections")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)

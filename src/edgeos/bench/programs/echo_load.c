@@ -7,19 +7,15 @@
  * Status 1, saying why, when the service refuses, ends or spoils a connection, or none answers for ten seconds.
  */
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { BYTES_MAX = 4096, EVENTS = 512, SAMPLES_MAX = 4 << 20, PATIENCE_MS = 10000 };
+#include "echo_messages.h"
+
+enum { EVENTS = 512 };
 
 struct connection {
     int fd;
@@ -29,19 +25,6 @@ struct connection {
 };
 
 static uint32_t bytes;
-static uint32_t *samples;
-static uint64_t messages;
-
-static void fail(const char *what) {
-    fprintf(stderr, "%s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static double cpu_s(void) {
     struct rusage used;
@@ -50,15 +33,12 @@ static double cpu_s(void) {
            1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
 }
 
-static uint8_t byte_of(const struct connection *c, uint32_t at) { return (uint8_t)(c->number * 31 + (uint32_t)c->fd * 7 + at); }
-
-static void send_next(struct connection *c) {
-    uint8_t message[BYTES_MAX];
+static void send_next(struct connection *c, uint64_t now) {
     c->number++;
     c->received = 0;
-    for (uint32_t i = 0; i < bytes; i++) message[i] = byte_of(c, i);
-    c->sent_ns = now_ns();
-    if (send(c->fd, message, bytes, MSG_NOSIGNAL) != (ssize_t)bytes) fail("the service does not take a message");
+    c->sent_ns = now;
+    if (send(c->fd, message_bytes(c->number, (uint32_t)c->fd), bytes, MSG_NOSIGNAL) != (ssize_t)bytes)
+        fail_with_errno("the service does not take a message");
 }
 
 /* Reads what has come; true when the message is whole. */
@@ -66,12 +46,9 @@ static int read_back(struct connection *c) {
     uint8_t message[BYTES_MAX];
     const ssize_t got = recv(c->fd, message, bytes - c->received, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return 0;
-    if (got <= 0) fail("the service has ended a connection");
-    for (uint32_t i = 0; i < (uint32_t)got; i++) {
-        if (message[i] == byte_of(c, c->received + i)) continue;
-        fprintf(stderr, "the service has spoilt a message\n");
-        exit(1);
-    }
+    if (got <= 0) fail_with_errno("the service has ended a connection");
+    if (memcmp(message, message_bytes(c->number, (uint32_t)c->fd) + c->received, (size_t)got) != 0)
+        fail("the service has spoilt a message");
     c->received += (uint32_t)got;
     return c->received == bytes;
 }
@@ -80,26 +57,15 @@ static void drive(int queue, uint64_t until_ns, int measured) {
     struct epoll_event events[EVENTS];
     while (now_ns() < until_ns) {
         const int ready = epoll_wait(queue, events, EVENTS, PATIENCE_MS);
-        if (ready == 0) {
-            fprintf(stderr, "no connection has answered for ten seconds\n");
-            exit(1);
-        }
+        if (ready == 0) fail("no connection has answered for ten seconds");
         for (int i = 0; i < ready; i++) {
             struct connection *c = events[i].data.ptr;
             if (!read_back(c)) continue;
-            if (measured) {
-                const uint64_t took = now_ns() - c->sent_ns;
-                if (messages < SAMPLES_MAX) samples[messages] = took > UINT32_MAX ? UINT32_MAX : (uint32_t)took;
-                messages++;
-            }
-            send_next(c);
+            const uint64_t now = now_ns();
+            if (measured) take_sample(now - c->sent_ns);
+            send_next(c, now);
         }
     }
-}
-
-static int by_value(const void *a, const void *b) {
-    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return x < y ? -1 : x > y;
 }
 
 int main(int argc, char **argv) {
@@ -112,35 +78,29 @@ int main(int argc, char **argv) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     struct connection *all = calloc((size_t)count, sizeof *all);
-    samples = malloc(SAMPLES_MAX * sizeof *samples);
-    if (all == NULL || samples == NULL) fail("no memory");
+    if (all == NULL) fail("there is no memory for the connections");
+    make_samples();
     const int queue = epoll_create1(0);
     const struct sockaddr_in to = {.sin_family = AF_INET,
                                    .sin_port = htons((uint16_t)atoi(argv[1])),
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     for (int i = 0; i < count; i++) {
         const int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-        if (fd < 0) fail("cannot make a socket");
-        if (connect(fd, (const struct sockaddr *)&to, sizeof to) != 0) fail("cannot connect");
+        if (fd < 0) fail_with_errno("cannot make a socket");
+        if (connect(fd, (const struct sockaddr *)&to, sizeof to) != 0) fail_with_errno("cannot connect");
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         all[i].fd = fd;
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
-        if (epoll_ctl(queue, EPOLL_CTL_ADD, fd, &event) != 0) fail("epoll_ctl");
+        if (epoll_ctl(queue, EPOLL_CTL_ADD, fd, &event) != 0) fail_with_errno("epoll_ctl");
     }
-    for (int i = 0; i < count; i++) send_next(&all[i]);
+    for (int i = 0; i < count; i++) send_next(&all[i], now_ns());
     drive(queue, now_ns() + (uint64_t)atoll(argv[4]) * 1000000u, 0);
     const uint64_t begin_ns = now_ns();
     const double cpu_before = cpu_s();
     drive(queue, begin_ns + (uint64_t)atoll(argv[5]) * 1000000u, 1);
+    while (messages == 0) drive(queue, now_ns() + 1000000u, 1); /* on a machine that is busy elsewhere */
     const uint64_t elapsed_ns = now_ns() - begin_ns;
     const double busy = (cpu_s() - cpu_before) / (1e-9 * (double)elapsed_ns);
-    if (messages == 0) {
-        fprintf(stderr, "no message came back in time\n");
-        return 1;
-    }
-    const uint64_t kept = messages < SAMPLES_MAX ? messages : SAMPLES_MAX;
-    qsort(samples, kept, sizeof *samples, by_value);
-    printf("%llu %llu %u %u %.3f\n", (unsigned long long)messages, (unsigned long long)elapsed_ns, samples[kept / 2],
-           samples[kept - 1 - kept / 100], busy);
+    print_samples(elapsed_ns, busy);
     return 0;
 }

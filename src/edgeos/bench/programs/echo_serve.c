@@ -1,8 +1,8 @@
 /* echo_serve: sends back what it reads, with a process or a thread for each connection, or all in one bare loop.
  *
- *     echo_serve process | thread | loop
+ *     echo_serve process | thread | loop ADDRESS
  *
- * Listens on a port of 127.0.0.1 that the system chooses, prints its number, and serves until its standard input ends.
+ * Listens on a port of ADDRESS that the system chooses, prints its number, and serves until its standard input ends.
  * Status 1, saying why, when a connection could not be given what it needs.
  */
 #include <arpa/inet.h>
@@ -97,7 +97,8 @@ static void start_thread(int fd) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) return 2;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    if (argc != 3 || inet_pton(AF_INET, argv[2], &address.sin_addr) != 1) return 2;
     const int by_process = strcmp(argv[1], "process") == 0;
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -106,7 +107,6 @@ int main(int argc, char **argv) {
     signal(SIGCHLD, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     const int listener = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0) fail("bind");
     if (listen(listener, BACKLOG) != 0) fail("listen");

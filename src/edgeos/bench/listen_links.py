@@ -1,0 +1,178 @@
+"""What is between the clients and the services of `edgeos bench listen`: a TUN device, or the loopback device.
+
+Both end in the load generator, a C program. Behind the TUN device it is a network of clients that speak a TCP of
+their own (remote_load.c), so the service's system does the service's part of TCP only, as for clients that are
+elsewhere. What it does for a packet that arrives is done on the core that hands the packet over, the generator's, or on
+the service's. Over loopback (echo_load.c) the service's system does the clients' part of TCP, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeos.bench.cores import service_cores
+from edgeos.bench.programs import Programs
+from edgeos.errors import EdgeosError
+
+if TYPE_CHECKING:
+    from edgeos.netns import Namespace
+
+TUN = "tun"
+"""Clients elsewhere; packets are received on another core than the service's."""
+ONE_CORE = "tun, one core"
+"""The same, but packets are received on the service's core, so all that the service's system does is done there."""
+LOOPBACK = "loopback"
+"""Clients in the service's own system."""
+
+_CLONE_DEVICE = "/dev/net/tun"
+_DEVICE = "clients0"
+_ADDRESS = "10.201.0.1"
+_PREFIX = 16
+_QUEUE_PACKETS = 32768
+"""Room in the device: more than there are packets under way, so it never drops one."""
+
+_CONGESTION_CONTROL = "reno"
+"""Every system has it. With one message in flight it has nothing to do, and it costs least."""
+
+_SETTINGS_SECONDS = 10.0
+
+# <linux/if_tun.h>; these numbers are the same on x86-64 and aarch64
+_TUNSETIFF = 0x400454CA
+_TUNSETOFFLOAD = 0x400454D0
+_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+_TUN_F_CSUM = 0x01
+_IFREQ = "16sH22x"
+
+
+class Link(ABC):
+    """Between clients and services. `address` is where services listen."""
+
+    name: str
+    address: str
+
+    @abstractmethod
+    def entered(self) -> AbstractContextManager[object]:
+        """The calling thread is meanwhile where services have to be: sockets and programs made there stay there."""
+
+    @abstractmethod
+    def load_command(self, port: int, numbers: Sequence[int]) -> tuple[list[str], tuple[int, ...]]:
+        """The load generator against a service's port, and the files that it needs.
+
+        `numbers` are connections, bytes of a message, milliseconds to warm up and to measure.
+        """
+
+    def check(self) -> None:  # noqa: B027  (loopback loses nothing)
+        """Raises EdgeosError when the link itself has lost a packet."""
+
+
+class Loopback(Link):
+    """Clients in the services' own system."""
+
+    name, address = LOOPBACK, "127.0.0.1"
+
+    def __init__(self, programs: Programs) -> None:
+        self._program = programs.make("echo_load")
+
+    def entered(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def load_command(self, port: int, numbers: Sequence[int]) -> tuple[list[str], tuple[int, ...]]:
+        return [str(self._program), *map(str, (port, *numbers))], ()
+
+
+class TunLink(Link):
+    """A namespace for the services with a TUN device, at whose other end the clients are."""
+
+    address = _ADDRESS
+
+    def __init__(self, name: str, program: Path, space: Namespace, device: int) -> None:
+        self.name = name
+        self._program = program
+        self._space = space
+        self._device = device
+
+    def entered(self) -> AbstractContextManager[object]:
+        return self._space.entered()
+
+    def load_command(self, port: int, numbers: Sequence[int]) -> tuple[list[str], tuple[int, ...]]:
+        words = (self._program, self._device, self.address, port, *numbers)
+        return [str(word) for word in words], (self._device,)
+
+    def check(self) -> None:
+        with self._space.entered():
+            # The file of a thread: /proc/net is that of the process.
+            lines = Path("/proc/thread-self/net/dev").read_text(encoding="ascii").splitlines()
+        words = next(line for line in lines if line.strip().startswith(f"{_DEVICE}:")).split(":")[1].split()
+        lost_to_service, lost_to_clients = int(words[3]), int(words[11])
+        if lost_to_service or lost_to_clients:
+            raise EdgeosError(f"the TUN device lost {lost_to_service} packets inwards and {lost_to_clients} outwards")
+
+
+@contextmanager
+def tun_link(programs: Programs, *, one_core: bool = False) -> Iterator[TunLink]:
+    """A namespace with the device, which ends with the context. Raises EdgeosError where there can be none.
+
+    With `one_core`, packets that arrive are received on the service's core.
+    """
+    try:
+        from edgeos.netns import Namespace  # noqa: PLC0415  (pyroute2 is optional)
+    except ImportError:
+        raise EdgeosError("the package pyroute2 is not installed: pip install 'edgeos[net]'") from None
+    program = programs.make("remote_load")
+    with Namespace() as space:
+        device = _open_device(space)
+        try:
+            space.set_up(_DEVICE, [f"{_ADDRESS}/{_PREFIX}"], txqlen=_QUEUE_PACKETS)
+            _choose_congestion_control(space)
+            if one_core:
+                _receive_on(space, service_cores())
+            yield TunLink(ONE_CORE if one_core else TUN, program, space, device)
+        finally:
+            os.close(device)
+
+
+def _open_device(space: Namespace) -> int:
+    """Checksums are left to the other end, as to a network card."""
+    with space.entered():
+        try:
+            device = os.open(_CLONE_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+            fcntl.ioctl(device, _TUNSETIFF, struct.pack(_IFREQ, _DEVICE.encode(), flags))
+            fcntl.ioctl(device, _TUNSETOFFLOAD, _TUN_F_CSUM)
+        except OSError as error:
+            raise EdgeosError(f"{_CLONE_DEVICE}: {error.strerror}; a TUN device is needed (modprobe tun)") from None
+    return device
+
+
+def _choose_congestion_control(space: Namespace) -> None:
+    try:
+        with space.entered():
+            Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text(_CONGESTION_CONTROL, encoding="ascii")
+    except OSError as error:
+        raise EdgeosError(f"the namespace's congestion control cannot be chosen: {error.strerror}") from None
+
+
+def _receive_on(space: Namespace, cores: set[int]) -> None:
+    """By receive packet steering, a setting in sysfs, which has to be mounted in a namespace to show its devices."""
+    if shutil.which("unshare") is None:
+        raise EdgeosError("unshare is not installed: apt-get install util-linux")
+    setting = f"/sys/class/net/{_DEVICE}/queues/rx-0/rps_cpus"
+    script = f"mount -t sysfs sysfs /sys && echo {core_mask(cores)} > {setting}"
+    found = space.run(["unshare", "--mount", "sh", "-c", script], timeout=_SETTINGS_SECONDS)
+    if found.returncode != 0:
+        raise EdgeosError(f"the core that receives cannot be chosen: {found.stderr.strip()}")
+
+
+def core_mask(cores: set[int]) -> str:
+    """A set of cores as sysfs takes it: hexadecimal words of 32 bits, the highest first."""
+    mask = sum(1 << core for core in cores)
+    words = [mask >> shift & 0xFFFFFFFF for shift in range(0, max(1, mask.bit_length()), 32)]
+    return ",".join(f"{word:08x}" for word in reversed(words))

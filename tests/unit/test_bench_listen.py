@@ -1,0 +1,86 @@
+"""What `edgeos bench listen` makes of the loads that it has measured; never the figures."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeos.bench import listen
+from edgeos.bench.listen import Case, Load
+from edgeos.bench.listen_links import LOOPBACK, ONE_CORE, TUN, core_mask
+from edgeos.bench.listen_subjects import BARE, FWPS, PROCESSES, SUBJECTS, UVLOOP
+from edgeos.bench.programs import SOURCES
+
+STRICT = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+
+
+def load_at(rate: float, busy: float = 0.5) -> Load:
+    return Load(rate=rate, p50_ns=1, p99_ns=2, generator_busy=busy)
+
+
+def test_the_promised_ratios_are_of_clients_elsewhere_and_the_others_stand_beside_them():
+    rates = {
+        TUN: {FWPS: 300, PROCESSES: 100, UVLOOP: 200, BARE: 400},
+        ONE_CORE: {FWPS: 120, PROCESSES: 60},
+        LOOPBACK: {FWPS: 50, PROCESSES: 100, UVLOOP: 40},
+    }
+    loads = {
+        Case(link, subject, listen.COMPARED): load_at(rate)
+        for link, of_link in rates.items()
+        for subject, rate in of_link.items()
+    }
+    loads[Case(TUN, FWPS, 1)] = load_at(7)
+    ratios = listen.ratios_of(loads)
+    assert ratios["vs_process_per_connection_1000"] == 3
+    assert ratios["vs_uvloop_1000"] == 1.5
+    assert ratios["vs_bare_loop_1000"] == 0.75
+    assert ratios["bare_loop_vs_process_per_connection_1000"] == 4
+    assert ratios["bare_loop_vs_uvloop_1000"] == 2
+    assert ratios["vs_process_per_connection_1000_one_core"] == 2
+    assert ratios["vs_process_per_connection_1000_loopback"] == 0.5
+    assert ratios["vs_uvloop_1000_loopback"] == 1.25
+    assert ratios["vs_uvloop_1000_one_core"] is None
+    assert ratios["vs_thread_per_connection_1000"] is None
+
+
+def test_nothing_over_loopback_becomes_a_promised_ratio():
+    loads = {Case(LOOPBACK, subject, listen.COMPARED): load_at(1) for subject in SUBJECTS}
+    ratios = listen.ratios_of(loads)
+    assert {name for name, value in ratios.items() if value is not None} == {
+        name for name in ratios if name.endswith("_loopback")
+    }
+
+
+def test_a_generator_at_its_limit_is_said_with_what_it_limited():
+    loads = {Case(TUN, BARE, 1000): load_at(1, busy=0.96), Case(LOOPBACK, FWPS, 5000): load_at(1, busy=0.94)}
+    (note,) = listen.limits(loads)
+    assert "bare loop with 1,000 connections over tun" in note
+    assert "5,000" not in note
+    assert listen.limits({Case(TUN, FWPS, 1): load_at(1)}) == ()
+
+
+def test_the_generators_line_is_messages_elapsed_times_and_share():
+    assert listen.load_of("1000 500000000 20000 30000 0.750\n") == Load(
+        rate=2000, p50_ns=20000, p99_ns=30000, generator_busy=0.75
+    )
+
+
+@pytest.mark.parametrize(
+    ("cores", "mask"),
+    [({0}, "00000001"), ({0, 2}, "00000005"), ({31}, "80000000"), ({33, 1}, "00000002,00000002"), (set(), "00000000")],
+)
+def test_cores_are_masked_in_words_of_32_bits(cores: set[int], mask: str):
+    assert core_mask(cores) == mask
+
+
+@pytest.mark.parametrize("program", ["echo_load", "remote_load", "echo_serve"])
+def test_the_programs_compile_without_a_warning(program: str, tmp_path: Path):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    command = [compiler, *STRICT, "-o", str(tmp_path / program), str(SOURCES / f"{program}.c")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
