@@ -36,7 +36,7 @@ void fill_routes(std::array<Destination, kRoutes>& routes, const RoutesValue& va
 }
 
 void make_chain(BoundChain* self, const std::string& name, uint8_t when_full, uint8_t on_kill, uint64_t idle_timeout_ns,
-                uint32_t max_fwps, uint32_t new_clients, uint16_t domain, const std::vector<StageValue>& stages,
+                bool keep, uint64_t keep_memory, uint64_t keep_timeout_ns, uint32_t max_fwps, uint32_t new_clients, uint16_t domain, const std::vector<StageValue>& stages,
                 const std::vector<EntryValue>& entries) {
   new (self) BoundChain{};
   ChainSpec& spec = self->spec;
@@ -44,6 +44,9 @@ void make_chain(BoundChain* self, const std::string& name, uint8_t when_full, ui
   spec.when_full = static_cast<WhenFull>(when_full);
   spec.on_kill = static_cast<OnKill>(on_kill);
   spec.idle_timeout_ns = idle_timeout_ns;
+  spec.keep = keep;
+  spec.keep_memory = keep_memory;
+  spec.keep_timeout_ns = keep_timeout_ns;
   spec.max_fwps = max_fwps;
   spec.new_clients = new_clients;
   spec.domain = domain;
@@ -98,6 +101,24 @@ nb::dict stage_dict(const StageSnapshot& s) {
   return d;
 }
 
+nb::dict parking_dict(const ParkingCounters& c, const std::optional<ParkingTimesSnapshot>& times) {
+  nb::dict d, refused;
+  d["parked"] = c.parked;
+  d["resumed"] = c.resumed;
+  d["clients"] = c.clients;
+  d["bytes"] = c.bytes;
+  d["dropped"] = named(kUnkeptNames, c.dropped);
+  if (c.too_large != 0) refused["too_large"] = c.too_large;
+  if (c.connected != 0) refused["connected"] = c.connected;
+  d["refused"] = refused;
+  const ParkingTimesSnapshot t = times.value_or(ParkingTimesSnapshot{});
+  d["park_p50_ns"] = t.park_p50_ns;
+  d["park_p99_ns"] = t.park_p99_ns;
+  d["resume_p50_ns"] = t.resume_p50_ns;
+  d["resume_p99_ns"] = t.resume_p99_ns;
+  return d;
+}
+
 nb::dict chain_dict(const ChainSnapshot& s) {
   const ChainCounters& c = s.counters;
   nb::dict d;
@@ -121,6 +142,7 @@ nb::dict chain_dict(const ChainSnapshot& s) {
   d["peak"] = c.peak;
   d["evicted"] = c.evicted;
   d["expired"] = c.expired;
+  d["parking"] = parking_dict(c.parking, s.parking_times);
   d["stages"] = stages;
   return d;
 }
@@ -154,6 +176,7 @@ nb::dict tenant_dict(const TenantSnapshot& s) {
   d["copied_bytes"] = s.counters.copied_bytes;
   d["cpu_ns"] = s.counters.cpu_ns;
   d["memory"] = s.counters.memory;
+  d["parked"] = s.counters.parked;
   d["fwps"] = s.counters.fwps;
   d["clients"] = s.counters.clients;
   d["admitted"] = s.counters.admitted;
@@ -265,7 +288,8 @@ void bind_worker(nb::module_& m) {
       "most"_a);
 
   nb::class_<BoundChain>(m, "ChainSpec")
-      .def("__init__", &make_chain, "name"_a, nb::kw_only(), "when_full"_a, "on_kill"_a, "idle_timeout_ns"_a, "max_fwps"_a,
+      .def("__init__", &make_chain, "name"_a, nb::kw_only(), "when_full"_a, "on_kill"_a, "idle_timeout_ns"_a, "keep"_a = false,
+           "keep_memory"_a = 0, "keep_timeout_ns"_a = 0, "max_fwps"_a,
            "new_clients"_a, "domain"_a, "stages"_a, "entries"_a);
 
   nb::class_<TenantSpec>(m, "TenantSpec")

@@ -31,6 +31,7 @@ Chain::Chain(ChainSpec spec)
     upstream[size_t(kVerdictDrop + 2)].kind = Destination::Kind::drop;
   }
   entry_credit_ = emits ? credit_ / 2 : credit_;
+  if (spec_.keep) parking_times = std::make_unique<ParkingTimes>();
 }
 
 bool Chain::bind(ChainInstance& instance, uint64_t now_ns) {
@@ -50,7 +51,7 @@ bool Chain::bind(ChainInstance& instance, uint64_t now_ns) {
 Fwp* Chain::replace(ChainInstance& instance, uint8_t stage) {
   Pool& pool = *spec_.stages[stage].pool;
   Tenant* tenant = instance.tenant;
-  if (tenant != nullptr && !tenant->has_memory(pool.tmpl().layout().memory)) return nullptr;
+  if (tenant != nullptr && !tenant->obtain_memory(pool.tmpl().layout().memory)) return nullptr;
   Fwp* fwp = pool.take();
   if (fwp == nullptr) return nullptr;
   fwp->prefetch();
@@ -68,6 +69,11 @@ Drop Chain::why_no_fwp(const ChainInstance& instance) {
     if (instance.fwps[i] == nullptr && !instance.tenant->has_memory(stages[i].pool->tmpl().layout().memory))
       return Drop::tenant_memory;
   return Drop::no_fwp;
+}
+
+void Chain::recall_counters(const Fwp& fwp) {
+  const std::vector<CounterLayout>& layout = fwp.tmpl().layout().counters;
+  for (size_t i = 0; i < layout.size(); i++) departed[fwp.stage][i] -= read_counter(fwp, layout[i]);
 }
 
 void Chain::retire(Fwp& fwp) {

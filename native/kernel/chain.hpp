@@ -20,6 +20,7 @@
 #include "histogram.hpp"
 #include "limits.hpp"
 #include "packet_parser.hpp"
+#include "parked_client.hpp"
 #include "pool.hpp"
 #include "rate.hpp"
 #include "rule_table.hpp"
@@ -61,6 +62,9 @@ struct ChainSpec {
   WhenFull when_full = WhenFull::refuse;
   OnKill on_kill = OnKill::restart;
   uint64_t idle_timeout_ns = 60'000'000'000;
+  bool keep = false;             // clients that leave are parked, see parking.hpp
+  uint64_t keep_memory = 0;      // bytes that parked clients may take together
+  uint64_t keep_timeout_ns = 0;  // that a client stays parked; 0: for ever
   uint32_t max_fwps = 1000;
   uint32_t new_clients = 0;  // a second; 0 is any number
   uint16_t domain = 0;
@@ -86,6 +90,7 @@ struct ChainCounters {
   uint64_t peak = 0;
   DropCounts dropped{};
   KillCounts kills{};
+  ParkingCounters parking;
 };
 
 class Chain;
@@ -122,6 +127,7 @@ struct alignas(64) ChainInstance {
   uint32_t flows_version = 0;  // changes when it loses a flow, see FlowPlace
   bool connected = false;  // in which order of the chain it stands
   bool blocked = false;
+  bool returns = false;  // its owner may come back when it is gone: neither all clients nor one connection
   std::array<Fwp*, kStagesMax> fwps{};
 
   RuleEntry* rule = nullptr;  // that let it in
@@ -140,6 +146,11 @@ struct alignas(64) ChainInstance {
     return flow != 0 ? flow : next_flow();
   }
   FlowKey owner{};
+};
+
+struct ParkingTimes {
+  Histogram park;
+  Histogram resume;
 };
 
 class Chain {
@@ -194,6 +205,9 @@ class Chain {
   uint64_t instances() const { return instances_; }
   uint64_t idle_timeout_ns() const { return closed_ ? 0 : spec_.idle_timeout_ns; }
 
+  // The guest's counters of this FWP have come back, and are counted with the living again.
+  void recall_counters(const Fwp& fwp);
+
   void drop(ChainInstance& instance, Drop reason, uint32_t messages = 1) {
     counters.dropped[size_t(reason)] += messages;
     instance.in_flight -= messages;
@@ -215,6 +229,8 @@ class Chain {
   Histogram activation_ns;
   std::vector<StageCounters> stage_counters;
   std::vector<std::vector<uint64_t>> departed;  // by stage, the guest's counters of FWPs that are gone
+  ParkedList parked;                            // the longest parked first
+  std::unique_ptr<ParkingTimes> parking_times;  // where clients are kept
 
  private:
   Fwp* replace(ChainInstance& instance, uint8_t stage);

@@ -12,6 +12,13 @@ namespace {
 constexpr uint64_t kKindMask = 0xffull << 40;
 constexpr uint32_t kAhead = 4;           // packets between fetching what one of them needs and taking it up
 constexpr uint32_t kEvictLooks = 64;     // longest idle instances looked at for one that may go
+constexpr uint32_t kParkShare = 4;       // one instance is parked in the time for so many to be ended
+
+// Who is parked gives way to clients that are there, once nothing else stands against them.
+bool admits(Tenant& tenant, uint64_t fwps, uint64_t memory, uint64_t now_ns, Drop& why) {
+  if (tenant.admits_client(fwps, memory, now_ns, why)) return true;
+  return why == Drop::tenant_memory && tenant.obtain_memory(memory) && tenant.admits_client(fwps, memory, now_ns, why);
+}
 
 }  // namespace
 
@@ -23,7 +30,8 @@ Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::u
       decisions_(decisions),
       mma_(mma),
       table_(max_flows + max_instances),
-      max_flows_(max_flows) {
+      max_flows_(max_flows),
+      parking_(mma.timers()) {
   for (size_t i = 0; i < ports.size(); i++) bursts_.push_back(std::make_unique<Burst>());
   refresh();
 }
@@ -52,9 +60,21 @@ void Dispatcher::refresh() {
   }
   for (const auto& instance : instances_)
     if (instance->chain != nullptr && instance->chain->is_wire()) release(*instance);
+  drop_parked_of_gone();
   decisions_.refresh();
   cache_.clear();
   for (uint16_t port = 0; port < ports_.size(); port++) identify(port, *bursts_[port]);
+}
+
+// They cannot come back any more.
+void Dispatcher::drop_parked_of_gone() {
+  for (const auto& chain : chains_)
+    if (draining_ || chain->closed() || chain->retired()) parking_.drop_all(*chain, Unkept::removed);
+}
+
+void Dispatcher::drain() {
+  draining_ = true;
+  drop_parked_of_gone();
 }
 
 bool Dispatcher::receive(uint64_t now_ns) {
@@ -352,6 +372,7 @@ ChainInstance* Dispatcher::admit(uint16_t port, const ParsedPacket& ends, std::s
   const uint32_t owner = find_or_activate(*choice.chain, *choice.rule, choice.owner, started_ns, why);
   if (owner == kNoEntry) return nullptr;
   ChainInstance* instance = instances_[table_[owner].instance].get();
+  instance->returns = choice.rule->rule.isolation == Isolation::client;
   why = Drop::blocked;
   if (instance->blocked) return nullptr;
   choice.chain->touch(*instance, now_ns);
@@ -375,14 +396,18 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowK
   const uint64_t hash = table_.hash(key);
   const uint32_t found = table_.find(key, hash);
   if (found != kNoEntry) return found;
-  if (!lets_in(chain, rule, why)) {
+  std::unique_ptr<ParkedClient> parked;
+  if (chain.spec().keep) parked = parking_.take(key, rule.rule.isolation, rule.tenant);
+  if (!lets_in(chain, rule, parked != nullptr ? parked->memory : chain.memory(), why)) {
+    if (parked != nullptr) parking_.put_back(std::move(parked), now_ns_);
     if (rule.tenant != nullptr) rule.tenant->refuse(why);
     return kNoEntry;
   }
   why = Drop::no_fwp;
   ChainInstance& instance = new_instance();
   instance.tenant = rule.tenant;
-  if (!chain.bind(instance, now_ns_)) {
+  if (!bind_client(chain, instance, parked)) {
+    if (parked != nullptr) parking_.put_back(std::move(parked), now_ns_);
     instance.chain = nullptr;
     free_instances_.push_back(&instance);
     return kNoEntry;
@@ -390,6 +415,7 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowK
   instance.owner = key;
   instance.rule = &rule;
   instance.isolation = rule.rule.isolation;
+  instance.returns = instance.isolation != Isolation::shared;
   rule.clients++;
   rule.new_clients.take(1, now_ns_);
   chain.new_clients.take(1, now_ns_);
@@ -398,16 +424,23 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowK
   return table_.insert(key, hash, instance.number, 0);
 }
 
+// Gives a new client its FWPs, with what was parked for it. Where that cannot be laid over them it gets others, and begins anew.
+bool Dispatcher::bind_client(Chain& chain, ChainInstance& instance, std::unique_ptr<ParkedClient>& parked) {
+  if (!chain.bind(instance, now_ns_)) return false;
+  if (parked == nullptr || parking_.resume(std::move(parked), instance)) return true;
+  chain.unbind(instance);
+  return chain.bind(instance, now_ns_);
+}
+
 // Whether a new client may come. What only looks comes first: nobody is evicted for a client that is turned away.
-bool Dispatcher::lets_in(Chain& chain, RuleEntry& rule, Drop& why) {
+bool Dispatcher::lets_in(Chain& chain, RuleEntry& rule, uint64_t memory, Drop& why) {
   why = Drop::draining;
   if (draining_) return false;
   why = Drop::max_clients;
   if (rule.rule.max_clients != 0 && rule.clients >= rule.rule.max_clients) return false;
   why = Drop::new_clients;
   if (!rule.new_clients.allows(now_ns_) || !chain.new_clients.allows(now_ns_)) return false;
-  if (rule.tenant != nullptr && !rule.tenant->admits_client(chain.spec().stages.size(), chain.memory(), now_ns_, why))
-    return false;
+  if (rule.tenant != nullptr && !admits(*rule.tenant, chain.spec().stages.size(), memory, now_ns_, why)) return false;
   why = Drop::max_fwps;
   return !chain.at_limit() || make_room(chain);
 }
@@ -418,7 +451,7 @@ bool Dispatcher::make_room(Chain& chain) {
     for (uint32_t i = 0; instance != nullptr && i < kEvictLooks; i++, instance = instance->less_idle) {
       // A blocked client keeps its place: evicting it would let it in again at once.
       if (instance->in_flight > 0 || instance->blocked) continue;
-      release(*instance);
+      leave(*instance);
       chain.counters.evicted++;
       return true;
     }
@@ -460,8 +493,11 @@ void Dispatcher::remember_fragments(uint16_t port, const Packet& first, ChainIns
 void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
   now_ns_ = now_ns;
   for (const FlowKey& client : decisions_.expire(now_ns)) settle(client);
+  drop_parked_of_gone();
   for (const auto& chain : chains_) {
-    for (uint32_t i = 0; i < most; i++) {
+    parking_.expire(*chain, now_ns, most);
+    const uint32_t leaves = chain->spec().keep ? std::max(1u, most / kParkShare) : most;
+    for (uint32_t i = 0; i < leaves; i++) {
       ChainInstance* instance = chain->longest_idle();
       if (instance == nullptr && chain->closed()) instance = chain->longest_idle_connected();
       if (instance == nullptr || instance->last_used_ns + chain->idle_timeout_ns() > now_ns) break;
@@ -469,7 +505,7 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
         chain->touch(*instance, now_ns);
         break;
       }
-      release(*instance);
+      leave(*instance);
       chain->counters.expired++;
     }
   }
@@ -482,6 +518,7 @@ uint64_t Dispatcher::next_expiry_ns() const {
     const ChainInstance* i = chain->longest_idle();
     if (i == nullptr && chain->closed()) i = chain->longest_idle_connected();
     if (i != nullptr) next = std::min(next, i->last_used_ns + chain->idle_timeout_ns());
+    next = std::min(next, parking_.next_expiry_ns(*chain));
   }
   return std::min({next, held_.next_expiry_ns(), decisions_.next_expiry_ns()});
 }
@@ -494,6 +531,7 @@ void Dispatcher::shut_down() {
   for (auto& burst : bursts_) burst->next = burst->count = 0;
   for (const auto& instance : instances_)
     if (instance->chain != nullptr) release(*instance);
+  for (const auto& chain : chains_) parking_.drop_all(*chain, Unkept::removed);
 }
 
 bool Dispatcher::exhausted() const {
@@ -518,6 +556,15 @@ ChainInstance& Dispatcher::new_instance() {
 void Dispatcher::expire_now(ChainInstance& instance) {
   instance.chain->counters.expired++;
   release(instance);
+}
+
+// It has been idle; what it holds is parked where its chain keeps clients that may still come back.
+void Dispatcher::leave(ChainInstance& instance) {
+  Chain& chain = *instance.chain;
+  Tenant* tenant = instance.tenant;
+  if (chain.spec().keep && !draining_ && !chain.closed() && !chain.retired()) parking_.park(instance, now_ns_);
+  release(instance);
+  if (tenant != nullptr) tenant->obtain_memory(0);  // what was parked may take a little more than what its FWPs had
 }
 
 void Dispatcher::release(ChainInstance& instance) {

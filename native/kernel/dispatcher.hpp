@@ -15,6 +15,7 @@
 #include "flow_table.hpp"
 #include "held_fragments.hpp"
 #include "mma.hpp"
+#include "parking.hpp"
 #include "rule_table.hpp"
 
 namespace edgeos {
@@ -35,7 +36,7 @@ class Dispatcher {
   void refresh();
 
   // Lets no new clients in any more; those that are there stay until they leave.
-  void drain() { draining_ = true; }
+  void drain();
 
   // A burst from every port. True if there was anything.
   bool receive(uint64_t now_ns);
@@ -117,7 +118,10 @@ class Dispatcher {
   static FlowKey owner_key(const Chain& chain, Isolation isolation, const FlowView& view);
   uint32_t find_or_activate(Chain& chain, RuleEntry& rule, const FlowKey& key, uint64_t started_ns, Drop& why);
   uint32_t pass(const Packet* packets, uint32_t count, ChainInstance& instance, const Entry& in);
-  bool lets_in(Chain& chain, RuleEntry& rule, Drop& why);
+  bool lets_in(Chain& chain, RuleEntry& rule, uint64_t memory, Drop& why);
+  bool bind_client(Chain& chain, ChainInstance& instance, std::unique_ptr<ParkedClient>& parked);
+  void leave(ChainInstance& instance);
+  void drop_parked_of_gone();
   bool make_room(Chain& chain);
   uint32_t police(ChainInstance& instance, const Packet* packets, uint32_t count, Drop& why) const;
   uint32_t add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry);
@@ -149,6 +153,7 @@ class Dispatcher {
   std::vector<ChainInstance*> free_instances_;
   HeldFragments held_;
   std::vector<Undecided> undecided_;  // in the order in which they came
+  Parking parking_;
   uint32_t pending_ = 0;  // received from a lossless port, waiting for room in a chain
   DispatcherCounters counters_;
 };

@@ -7,10 +7,12 @@
 // not to be used again) -> ready, after its memory has been returned to the checkpoint.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "fwp_template.hpp"
 #include "limits.hpp"
@@ -89,6 +91,17 @@ class alignas(64) Fwp {
 
   // Bytes of the memory now; asks the engine, since a guest may have grown it.
   uint64_t refresh_memory_size();
+  // As if the guest had; false when it may not have so much.
+  bool grow_memory(uint64_t bytes);
+
+  // The guest's mutable globals, in the order in which its checkpoint lists them.
+  struct Global {
+    uint8_t kind = 0;
+    std::array<uint8_t, 16> bytes{};
+    bool operator==(const Global&) const = default;
+  };
+  std::vector<Global> globals() const;
+  bool set_global(uint32_t number, const Global& global);
 
   Slots slots() const { return {messages_, meta.get(), data_, stride_, slot_size, data_address_, ring.mask}; }
   GuestMessage* messages() const { return messages_; }
@@ -114,6 +127,9 @@ class alignas(64) Fwp {
   wasmtime_func_t burst{};
 
  private:
+  void find_memory();
+  bool find_global(uint32_t number, wasmtime_global_t& global) const;
+
   static constexpr uint32_t kHotBytes = 128;  // of this record, that each message needs
   // What a call uses of its context in the library's version that is in use; with another one a call would be slower.
   static constexpr uint32_t kContextHot[] = {0x840, 0x880};

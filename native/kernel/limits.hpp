@@ -27,6 +27,7 @@ inline constexpr uint32_t kUpstreamsPerInstanceMax = 256;  // connections that o
 inline constexpr uint32_t kUpstreamsMin = 64;     // that all may have in any case, however few files may be open
 inline constexpr uint32_t kSpareDescriptors = 256;  // open files that are for neither clients nor upstreams
 inline constexpr uint32_t kCountersMax = 256;     // named counters of one guest
+inline constexpr uint32_t kGlobalsMax = 1024;     // globals of one guest
 inline constexpr uint32_t kFlowsPerClientMax = 1024;    // so that one client's port scan cannot fill the flow table
 inline constexpr uint32_t kHeldFragmentsMax = 256;      // fragments that wait for their first one: of five datagrams of the largest size
 inline constexpr uint32_t kUndecidedMax = 256;          // messages that wait for an answer about their clients

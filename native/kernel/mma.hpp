@@ -26,6 +26,7 @@ class Mma {
   // Several FWPs of one client run at once: none may take all the room for emissions.
   void share_room() { shares_room_ = true; }
   // Where messages go that belong to connections.
+  TimerQueue& timers() { return timers_; }
   void set_streams(Streams* streams) { streams_ = streams; }
 
   // From a port into a ring that has room for them. Returns how many were left out because they are larger than a slot.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fwp.hpp"
+#include "origin.hpp"
 
 namespace edgeos {
 
@@ -50,6 +51,11 @@ class Pool {
   uint32_t wanted() const { return high_; }    // as it is now
 
   const FwpTemplate& tmpl() const { return *tmpl_; }
+  // How its FWPs begin; to be made before the first client comes whose FWP is to be parked.
+  void make_origin() {
+    if (origin_ == nullptr) origin_ = std::make_unique<Origin>(*tmpl_);
+  }
+  const Origin& origin() const { return *origin_; }
   size_t ready() const { return ready_.size(); }
   size_t dirty() const { return dirty_.size(); }
   const PoolCounters& counters() const { return counters_; }
@@ -60,6 +66,7 @@ class Pool {
   bool create_one();
 
   std::unique_ptr<FwpTemplate> tmpl_;
+  std::unique_ptr<const Origin> origin_;
   uint32_t low_min_;
   uint32_t high_min_;
   uint32_t most_;

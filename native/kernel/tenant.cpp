@@ -2,6 +2,7 @@
 
 #include "executor.hpp"
 #include "fwp.hpp"
+#include "parking.hpp"
 
 namespace edgeos {
 namespace {
@@ -76,6 +77,36 @@ void Tenant::unbind(Fwp& fwp) {
   fwp.charged_memory = 0;
 }
 
+void Tenant::remove() {
+  removed_ = true;
+  while (!parked_.empty()) parking_->drop(*parked_.front(), Unkept::removed);
+}
+
+bool Tenant::obtain_memory(uint64_t bytes) {
+  const bool helps = quotas_.memory != 0 && counters.memory - counters.parked + bytes <= quotas_.memory;
+  while (helps && !has_memory(bytes)) parking_->drop(*parked_.front(), Unkept::tenant_memory);
+  return has_memory(bytes);
+}
+
+void Tenant::park(ParkedClient& client, Parking& parking) {
+  parking_ = &parking;
+  parked_.push_back(client);
+  counters.memory += client.size();
+  counters.parked += client.size();
+}
+
+void Tenant::unpark(ParkedClient& client) {
+  parked_.remove(client);
+  counters.memory -= client.size();
+  counters.parked -= client.size();
+}
+
+void Tenant::charge_growth(Fwp& fwp) {
+  const uint64_t memory = fwp.refresh_memory_size();
+  counters.memory += memory - fwp.charged_memory;
+  fwp.charged_memory = memory;
+}
+
 bool Tenant::charge(const Run& run, uint64_t used_ns, uint64_t now_ns) {
   Fwp& fwp = *run.fwp;
   charge_cpu(used_ns, now_ns);
@@ -84,11 +115,9 @@ bool Tenant::charge(const Run& run, uint64_t used_ns, uint64_t now_ns) {
     copies_.take(bytes, now_ns);
     counters.copied_bytes += bytes;
   }
-  const uint64_t memory = fwp.refresh_memory_size();
-  counters.memory += memory - fwp.charged_memory;
-  const bool grown = memory > fwp.charged_memory;
-  fwp.charged_memory = memory;
-  if (!grown || has_memory(0)) return true;
+  const uint64_t before = fwp.charged_memory;
+  charge_growth(fwp);
+  if (fwp.charged_memory == before || obtain_memory(0)) return true;
   counters.killed++;
   return false;
 }

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "drop.hpp"
+#include "parked_client.hpp"
 #include "rate.hpp"
 
 namespace edgeos {
@@ -20,7 +21,7 @@ struct Run;
 
 struct Quotas {  // 0: no limit
   uint64_t cpu_ns = 0;        // CPU time of guests, nanoseconds in a second
-  uint64_t memory = 0;        // bytes of its FWPs' memories
+  uint64_t memory = 0;        // bytes of its FWPs' memories, and of what is parked of them
   uint64_t fwps = 0;
   uint64_t clients = 0;
   uint64_t copied_bytes = 0;  // a second, that the mover copies for it
@@ -39,6 +40,7 @@ struct TenantCounters {
   uint64_t copied_bytes = 0;
   uint64_t cpu_ns = 0;
   uint64_t memory = 0;  // now
+  uint64_t parked = 0;  // of that, of clients that are away
   uint64_t fwps = 0;    // now
   uint64_t clients = 0; // now
   uint64_t admitted = 0;  // clients
@@ -54,7 +56,7 @@ class Tenant {
   const Quotas& quotas() const { return quotas_; }
   void change(const Quotas& quotas);
   // No rule names it any more; its clients stay under its quotas until they leave.
-  void remove() { removed_ = true; }
+  void remove();
   bool removed() const { return removed_; }
 
   // ---- Messages ----
@@ -82,8 +84,11 @@ class Tenant {
 
   // ---- FWPs ----
   bool has_memory(uint64_t bytes) const { return quotas_.memory == 0 || counters.memory + bytes <= quotas_.memory; }
+  // The same, and what is parked gives way where that helps, the longest parked first.
+  bool obtain_memory(uint64_t bytes);
   void bind(Fwp& fwp);
   void unbind(Fwp& fwp);
+  void charge_growth(Fwp& fwp);
   // After a burst that used so much CPU time: charges it, the copies and what the memory grew by. False when its memories have
   // outgrown the quota by that.
   bool charge(const Run& run, uint64_t used_ns, uint64_t now_ns);
@@ -91,6 +96,10 @@ class Tenant {
     cpu_.take(used_ns, now_ns);
     counters.cpu_ns += used_ns;
   }
+
+  // ---- Parked clients ----
+  void park(ParkedClient& client, Parking& parking);
+  void unpark(ParkedClient& client);
 
   void refuse(Drop why, uint32_t messages = 1) { counters.refused[size_t(why)] += messages; }
 
@@ -104,6 +113,8 @@ class Tenant {
   Rate copies_;
   Rate messages_;
   Rate new_clients_;
+  ParkedTenantList parked_;     // the longest parked first
+  Parking* parking_ = nullptr;  // where those are
 };
 
 }  // namespace edgeos

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace edgeos {
@@ -15,20 +16,21 @@ class TimerQueue;
 
 class Timers {
  public:
+  struct Timer {
+    uint64_t due_ns;
+    uint64_t token;
+  };
   // Sets or moves the timer of this token. False when there are too many.
   bool set(uint64_t token, uint64_t due_ns);
   void cancel(uint64_t token);
   // Takes out the timer that runs out first, if that is by now.
   bool take_due(uint64_t now_ns, uint64_t& token);
   uint64_t next_ns() const;  // when the first runs out; UINT64_MAX when there is none
+  std::span<const Timer> all() const { return timers_; }
   void clear();              // leaves the queue too
 
  private:
   friend class TimerQueue;
-  struct Timer {
-    uint64_t due_ns;
-    uint64_t token;
-  };
   std::vector<Timer> timers_;
   TimerQueue* queue_ = nullptr;  // that it waits in
   uint32_t place_ = 0;

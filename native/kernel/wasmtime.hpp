@@ -60,11 +60,28 @@ struct wasmtime_memory_t {
   uint32_t opaque2;
 };
 
+struct wasmtime_global_t {
+  uint64_t store_id;
+  uint32_t opaque1;
+  uint32_t opaque2;
+  uint32_t opaque3;
+};
+
 struct wasmtime_extern_t {
   uint8_t kind;
   union {
     wasmtime_func_t func;
     wasmtime_memory_t memory;
+    wasmtime_global_t global;
+  } of;
+};
+
+// A number of any type, or a vector; references the kernel does not touch.
+struct wasmtime_val_t {
+  uint8_t kind;
+  union {
+    uint8_t v128[16];
+    uint64_t whole[3];
   } of;
 };
 
@@ -82,7 +99,11 @@ typedef wasm_trap_t* (*wasmtime_func_unchecked_callback_t)(void* env, wasmtime_c
 namespace edgeos {
 
 inline constexpr uint8_t kExternFunc = 0;
+inline constexpr uint8_t kExternGlobal = 1;
 inline constexpr uint8_t kExternMemory = 3;
+inline constexpr uint8_t kI64 = 1;  // kinds of a wasmtime_val_t
+inline constexpr uint8_t kF64 = 3;
+inline constexpr uint8_t kV128 = 4;
 inline constexpr uint8_t kValI32 = 0;
 inline constexpr uint8_t kValI64 = 1;
 
@@ -160,6 +181,10 @@ inline constexpr uint8_t kValI64 = 1;
     (wasmtime_context_t*, const wasmtime_instance_t*, size_t, char**, size_t*, wasmtime_extern_t*))                     \
   X(uint8_t*, wasmtime_memory_data, (const wasmtime_context_t*, const wasmtime_memory_t*))                              \
   X(size_t, wasmtime_memory_data_size, (const wasmtime_context_t*, const wasmtime_memory_t*))                           \
+  X(wasmtime_error_t*, wasmtime_memory_grow,                                                                            \
+    (wasmtime_context_t*, const wasmtime_memory_t*, uint64_t, uint64_t*))                                               \
+  X(void, wasmtime_global_get, (wasmtime_context_t*, const wasmtime_global_t*, wasmtime_val_t*))                        \
+  X(wasmtime_error_t*, wasmtime_global_set, (wasmtime_context_t*, const wasmtime_global_t*, const wasmtime_val_t*))     \
   X(wasmtime_error_t*, wasmtime_func_call_unchecked,                                                                    \
     (wasmtime_context_t*, const wasmtime_func_t*, wasmtime_val_raw_t*, size_t, wasm_trap_t**))                          \
   X(wasmtime_error_t*, wasmtime_wat2wasm, (const char*, size_t, wasm_byte_vec_t*))

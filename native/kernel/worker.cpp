@@ -334,7 +334,10 @@ std::string Worker::failure() const {
 
 ChainSnapshot Worker::chain_snapshot(const Chain& chain, bool with_guest_counters) const {
   ChainSnapshot s{chain.spec().name, chain.counters, chain.retired(), 0, chain.activation_ns.quantile(0.5), chain.activation_ns.quantile(0.99),
-                  chain.activation_ns.max(), {}};
+                  chain.activation_ns.max(), {}, std::nullopt};
+  if (const ParkingTimes* times = chain.parking_times.get())
+    s.parking_times = ParkingTimesSnapshot{times->park.quantile(0.5), times->park.quantile(0.99), times->resume.quantile(0.5),
+                                           times->resume.quantile(0.99)};
   for (size_t i = 0; i < chain.spec().stages.size(); i++) {
     const StageSpec& spec = chain.spec().stages[i];
     StageSnapshot stage{spec.name, chain.stage_counters[i].handled, chain.stage_counters[i].bursts, spec.pool->ready(), spec.pool->wanted(),
@@ -376,7 +379,7 @@ Snapshot Worker::snapshot(bool with_guest_counters) {
       s.flows = dispatcher_->flows();
     }
     for (const auto& chain : chains_) s.chains.push_back(chain_snapshot(*chain, with_guest_counters));
-    if (gone_.activations > 0) s.chains.push_back(ChainSnapshot{"(gone)", gone_, true, 0, 0, 0, 0, {}});
+    if (gone_.activations > 0) s.chains.push_back(ChainSnapshot{"(gone)", gone_, true, 0, 0, 0, 0, {}, std::nullopt});
     for (Port* p : ports_) {
       s.ports.push_back({p->name(), p->counters(), p->queued(), p->mode(), p->problem(), std::nullopt});
       if (const Listener* listener = p->as_listener()) s.ports.back().connections = listener->connections;

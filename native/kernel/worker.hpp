@@ -43,6 +43,13 @@ struct StageSnapshot {
   std::vector<std::pair<std::string, uint64_t>> counters;  // of the guest, summed over all its FWPs
 };
 
+struct ParkingTimesSnapshot {
+  uint64_t park_p50_ns = 0;
+  uint64_t park_p99_ns = 0;
+  uint64_t resume_p50_ns = 0;
+  uint64_t resume_p99_ns = 0;
+};
+
 struct ChainSnapshot {
   std::string name;
   ChainCounters counters;
@@ -52,6 +59,7 @@ struct ChainSnapshot {
   uint64_t activation_p99_ns = 0;
   uint64_t activation_max_ns = 0;
   std::vector<StageSnapshot> stages;
+  std::optional<ParkingTimesSnapshot> parking_times;  // where clients are kept
 };
 
 struct PortSnapshot {

@@ -13,6 +13,10 @@ void add_up(ChainCounters& sum, const ChainCounters& c) {
     sum.*count += c.*count;
   for (size_t i = 0; i < sum.dropped.size(); i++) sum.dropped[i] += c.dropped[i];
   for (size_t i = 0; i < sum.kills.size(); i++) sum.kills[i] += c.kills[i];
+  for (uint64_t ParkingCounters::*count : {&ParkingCounters::parked, &ParkingCounters::resumed, &ParkingCounters::too_large,
+                                           &ParkingCounters::connected})
+    sum.parking.*count += c.parking.*count;
+  for (size_t i = 0; i < sum.parking.dropped.size(); i++) sum.parking.dropped[i] += c.parking.dropped[i];
 }
 
 }  // namespace
@@ -151,6 +155,9 @@ std::vector<uint32_t> Worker::apply(Change change) {
   call([&] {
     sweep();
     check(change);
+    for (const ChainSpec& spec : change.chains)
+      for (const StageSpec& stage : spec.stages)
+        if (spec.keep) stage.pool->make_origin();
     for (const uint64_t id : change.removed_rules) rules_.remove(id);
     for (TenantSpec& spec : change.tenants) {
       if (Tenant* known = tenant(spec.name)) {

@@ -39,10 +39,11 @@ inline EngineSettings engine_settings(uint32_t fwps = 16) {
 }
 
 // A module whose burst has this body; its parameters are $first and $count.
-inline std::vector<uint8_t> module(const std::string& burst, const std::string& fields = "") {
+// `behind` stands behind the exports that the kernel knows by their places.
+inline std::vector<uint8_t> module(const std::string& burst, const std::string& fields = "", const std::string& behind = "") {
   const std::string text = "(module (import \"edgeos\" \"emit\" (func $emit (param i32 i32 i32 i32) (result i32)))"
                            "(memory (export \"memory\") 4)" + fields +
-                           "(func (export \"edgeos_burst\") (param $first i32) (param $count i32)" + burst + "))";
+                           "(func (export \"edgeos_burst\") (param $first i32) (param $count i32)" + burst + ")" + behind + ")";
   wasm_byte_vec_t bytes;
   wasmtime_check(wt.wasmtime_wat2wasm(text.data(), text.size(), &bytes), "cannot assemble");
   std::vector<uint8_t> wasm(bytes.data, bytes.data + bytes.size);

@@ -41,11 +41,15 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A module that starts in the state after init, the layout of its memory, and the size (bytes) it starts with."""
+    """A module that starts in the state after init, the layout of its memory, and the size (bytes) it starts with.
+
+    `fixed_table` is False when its code may change its function table, which no copy of its memory and globals holds.
+    """
 
     wasm: bytes
     layout: Layout
     initial_memory: int
+    fixed_table: bool = True
 
 
 def make_checkpoint(

@@ -17,7 +17,7 @@ from edgeos.errors import ManifestError
 from edgeos.findings import BadValueError, Findings, listed, nearest, quoted, shown, unknown
 from edgeos.graph import FORWARD, REVERSE, ChainGraph, build_graph
 from edgeos.interfaces import device_addresses
-from edgeos.schema import RECORDS
+from edgeos.schema import KEPT, RECORDS, not_kept
 from edgeos.settings import (
     ChainSettings,
     Grants,
@@ -246,6 +246,8 @@ def _check_listeners(
     if packets is not None and chain.isolate == "connection" and not findings.is_bad(table, ("isolate",)):
         found = f'"connection" with {shown(packets)}, a port for packets'
         findings.report(table, "isolate", BadValueError(found, "shared, client, flow", 'did you mean "flow"?'))
+    if listener is not None and chain.keep is True and chain.isolate == "flow":
+        findings.report(table, "keep", not_kept("flow", listener))
 
 
 def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: Mapping[str, ChainGraph]) -> None:
@@ -259,6 +261,7 @@ def _check_rules(findings: Findings, manifest: Manifest, names: Names, graphs: M
         graph = graphs.get(rule.chain or "")
         entries = [entry.port for entry in graph.entries] if graph is not None else []
         _check_rule_ports(findings, table, rule, manifest, names, entries)
+        _check_rule_keep(findings, table, rule, manifest, entries)
         _check_server_name(findings, table, rule, manifest, entries)
         if findings.is_bad(table, ("match",)) or rule.match.port is None:
             continue
@@ -291,6 +294,19 @@ def _check_rule_ports(
     if rule.isolate == "connection" and entries and listeners.isdisjoint(entries):
         problem = BadValueError('"connection" for a chain of ports for packets', "shared, client, flow")
         findings.report(table, "isolate", problem)
+
+
+def _check_rule_keep(
+    findings: Findings, table: str, rule: RuleSettings, manifest: Manifest, entries: Collection[str]
+) -> None:
+    """A rule's own isolation must be one whose clients can be parked, where its chain parks them."""
+    chain = next((chain for chain in manifest.chains if chain.name == rule.chain), None)
+    if chain is None or chain.keep is not True or rule.isolate is None or findings.is_bad(table, ("isolate",)):
+        return
+    listener = next((port.name for port in manifest.ports if port.is_listener and port.name in entries), None)
+    if rule.isolate not in KEPT or (rule.isolate == "flow" and listener is not None):
+        found = f'"{rule.isolate}" for chain {chain.name}, which has keep = true'
+        findings.report(table, "isolate", BadValueError(found, not_kept(rule.isolate, listener).allowed))
 
 
 def _check_server_name(

@@ -19,7 +19,7 @@ from edgeos.click.place import grants
 from edgeos.code_cache import CodeCache
 from edgeos.errors import EdgeosError, GuestError, LimitError
 from edgeos.graph import ChainGraph, Destination, Entry, build_graph
-from edgeos.guest import WASMTIME_VERSION, load_guests
+from edgeos.guest import WASMTIME_VERSION, check_kept, load_guests
 from edgeos.manifest import check_settings
 from edgeos.match import parse_match
 from edgeos.native_rule import native_rule
@@ -112,6 +112,7 @@ class Controller:
         check_settings(manifest)
         cache = CodeCache()
         guests = load_guests(manifest.templates, given, cache, self._progress)
+        check_kept(manifest, guests)
         templates = {
             t.name: self._templates[t.name]
             for t in manifest.templates
@@ -281,6 +282,9 @@ class Controller:
             when_full=_WHEN_FULL[settings.when_full],
             on_kill=_ON_KILL[settings.on_kill],
             idle_timeout_ns=settings.idle_timeout_ns,
+            keep=settings.keep,
+            keep_memory=settings.keep_memory,
+            keep_timeout_ns=settings.keep_timeout_ns,
             max_fwps=settings.max_fwps,
             new_clients=settings.new_clients,
             domain=domains[chain.graph.entries[0].port],

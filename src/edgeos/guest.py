@@ -11,14 +11,15 @@ from edgeos.checkpoint import Checkpoint, Counter, Layout, make_checkpoint
 from edgeos.click.place import grants, router_of
 from edgeos.code_cache import CodeCache
 from edgeos.errors import GuestError
+from edgeos.graph import build_graph
 from edgeos.guest_build import build
 from edgeos.installed import installed_version
-from edgeos.settings import TemplateSettings
+from edgeos.settings import Manifest, TemplateSettings
 from edgeos.share import share
 
 WASMTIME_VERSION = installed_version("wasmtime")
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 """Raised when the rules for making a checkpoint change, so that older kept ones are not used."""
 
 
@@ -46,6 +47,18 @@ def load_guests(
 ) -> dict[str, Checkpoint]:
     """The guests of templates by name, those `given` as they are. Raises GuestError."""
     return {t.name: given.get(t.name) or load_guest(t, cache, progress) for t in templates}
+
+
+def check_kept(manifest: Manifest, guests: Mapping[str, Checkpoint]) -> None:
+    """Raises GuestError for a guest whose chain parks its clients though not all of its state can be copied."""
+    ports, names = [port.name for port in manifest.ports], list(guests)
+    for chain in (chain for chain in manifest.chains if chain.keep):
+        for stage in build_graph(chain, ports, names).stages:
+            if not guests[stage.template].fixed_table:
+                raise GuestError(
+                    f"chain.{chain.name}: keep is true, and the code of template.{stage.template} may change its "
+                    "function table, which cannot be parked; keep function pointers in memory, or leave keep out"
+                )
 
 
 def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[str], None] | None) -> bytes:
@@ -89,7 +102,11 @@ def _checkpoint(module: bytes, template: TemplateSettings, cache: CodeCache) -> 
 
 
 def _pack(checkpoint: Checkpoint) -> bytes:
-    header = {"layout": asdict(checkpoint.layout), "initial_memory": checkpoint.initial_memory}
+    header = {
+        "layout": asdict(checkpoint.layout),
+        "initial_memory": checkpoint.initial_memory,
+        "fixed_table": checkpoint.fixed_table,
+    }
     return json.dumps(header).encode() + b"\n" + checkpoint.wasm
 
 
@@ -98,4 +115,9 @@ def _unpack(packed: bytes) -> Checkpoint:
     values = json.loads(header)
     layout = values["layout"]
     layout["counters"] = tuple(Counter(**counter) for counter in layout["counters"])
-    return Checkpoint(wasm=wasm, layout=Layout(**layout), initial_memory=values["initial_memory"])
+    return Checkpoint(
+        wasm=wasm,
+        layout=Layout(**layout),
+        initial_memory=values["initial_memory"],
+        fixed_table=values["fixed_table"],
+    )

@@ -26,6 +26,7 @@ from edgeos import wasm
 from edgeos.checkpoint import Checkpoint, Counter, Layout
 from edgeos.errors import GuestError
 from edgeos.host_calls import CALLS, import_problem
+from edgeos.wasm_code import changes_table
 
 INIT_STACK_SIZE: Final = 512 * 1024
 """Bytes of native stack for init."""
@@ -68,7 +69,8 @@ _FUNCTIONS: Final = {
     "_initialize": wasm.FuncType(b"", b""),
 }
 _OPTIONAL: Final = ("_initialize", "edgeos_access")
-# The kernel finds the first two by their place.
+# The kernel finds the first two by their place. Behind them stand the mutable globals, "global 0" and so on, which it
+# reads and writes where clients are parked.
 _KEPT: Final = ("memory", "edgeos_burst", "edgeos_access")
 _START_EXPORT: Final = "start"
 _TABLE_EXPORT: Final = "table"
@@ -107,7 +109,10 @@ def capture(
     def written(*, references: bool) -> bytes:
         return wasm.rewrite(
             parsed,
-            exports=[exports[name] for name in _KEPT if name in exports],
+            exports=[
+                *(exports[name] for name in _KEPT if name in exports),
+                *(wasm.Export(f"global {n}", wasm.GLOBAL, index) for n, index in enumerate(_mutable(parsed))),
+            ],
             memory=replace(memory, minimum=len(snapshot) // wasm.PAGE_SIZE),
             globals=_captured_globals(parsed, values),
             data=_segments(snapshot),
@@ -116,10 +121,11 @@ def capture(
 
     # An instance without a table is made and cleared sooner. Whether the code does without one, validation tells.
     result = written(references=False)
-    if not init.is_valid(result):
+    has_table = not init.is_valid(result)
+    if has_table:
         result = written(references=True)
         init.validate(result)
-    return Checkpoint(result, layout, len(snapshot))
+    return Checkpoint(result, layout, len(snapshot), not (has_table and changes_table(parsed.code)))
 
 
 # ---- What is refused before anything runs ----

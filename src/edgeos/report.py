@@ -53,8 +53,8 @@ def live_table(statistics: NodeStatistics, previous: NodeStatistics | None = Non
     for chain in statistics.chains:
         rate = (chain.received - before.get(chain.name, 0)) / seconds if seconds > 0 else 0
         _add(table, chain.name, f"{rate:,.0f}", *_chain_cells(chain))
-    listeners = [table for table in (_listeners(statistics), _tenants(statistics)) if table.row_count]
-    return Group(table, *listeners, *_tables_of_counts(statistics), *_problems(statistics))
+    others = [t for t in (_parking(statistics), _listeners(statistics), _tenants(statistics)) if t.row_count]
+    return Group(table, *others, *_tables_of_counts(statistics), *_problems(statistics))
 
 
 def summary(statistics: NodeStatistics, workers: Sequence[WorkerRecord] = ()) -> RenderableType:
@@ -66,6 +66,7 @@ def summary(statistics: NodeStatistics, workers: Sequence[WorkerRecord] = ()) ->
     parts.extend(
         [
             _stages(statistics),
+            _parking(statistics),
             _ports(statistics),
             *_modes(statistics),
             _listeners(statistics),
@@ -121,6 +122,18 @@ def _stages(statistics: NodeStatistics) -> Table:
         for stage in chain.stages:
             counters = "  ".join(f"{name} {_count(value)}" for name, value in stage.counters.items())
             _add(table, chain.name, stage.name, _count(stage.handled), _count(stage.ready), counters)
+    return table
+
+
+def _parking(statistics: NodeStatistics) -> Table:
+    """Clients whose data is kept while they are away, where a chain keeps any."""
+    table = _table("parked in", "clients", "bytes", "parked", "resumed", "p99", "dropped for", "refused", left=1)
+    for chain in statistics.chains:
+        parking = chain.parking
+        if parking.parked or parking.refused:
+            numbers = map(_count, (parking.clients, parking.bytes, parking.parked, parking.resumed))
+            time = approximate_duration(parking.resume_p99_ns) if parking.resumed else "-"
+            _add(table, chain.name, *numbers, time, _reasons(parking.dropped), _reasons(parking.refused))
     return table
 
 
@@ -215,7 +228,7 @@ def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
     """A table whose first `left` columns hold words and the others numbers."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for index, column in enumerate(columns):
-        words = index < left or column in ("counters", "refused", "ended")
+        words = index < left or column in ("counters", "dropped for", "refused", "ended")
         table.add_column(column, justify="left" if words else "right", overflow="fold")
     return table
 

@@ -234,6 +234,26 @@ def _chain_shape(chain: ChainSettings) -> Iterator[tuple[str, BadValueError]]:
         yield "path", BadValueError("path and links", "one of the two")
 
 
+def _chain_keep(chain: ChainSettings) -> Iterator[tuple[str, BadValueError]]:
+    if chain.keep and chain.isolate not in KEPT:
+        yield "keep", not_kept(chain.isolate)
+    for field in () if chain.keep else CHAIN.fields:
+        if field.key in ("keep_memory", "keep_timeout") and CHAIN.differs(chain, field):
+            found = field.kind.show(getattr(chain, field.target))
+            yield field.key, BadValueError(found, f"no {field.key} without keep = true")
+
+
+KEPT = ("client", "flow")
+
+
+def not_kept(isolate: str, listener: str | None = None) -> BadValueError:
+    """Why clients of this isolation are not parked; `listener` is one of the chain's ports."""
+    why = "nobody leaves an FWP that all share" if isolate == "shared" else "a connection does not come back"
+    behind = "" if listener is None else f" behind the listener {shown(listener)}"
+    allowed = "client" if behind else "client or flow"
+    return BadValueError(f'true with isolate = "{isolate}"{behind}', f"{allowed}: {why}")
+
+
 def _rule_action(rule: RuleSettings) -> Iterator[tuple[str, BadValueError]]:
     given = {"chain": rule.chain is not None, "drop": rule.drop, "pass": bool(rule.pass_ports)}
     actions = [key for key, there in given.items() if there]
@@ -419,6 +439,14 @@ CHAIN = Section(
             "silence after which a client's FWPs are recycled",
             attribute="idle_timeout_ns",
         ),
+        Field("keep", Flag(), "true: they are parked, and a client that comes back finds its data"),
+        Field("keep_memory", size(64 * KIB, 1024 * 1024 * MIB, 1), "bytes that its parked clients may take together"),
+        Field(
+            "keep_timeout",
+            duration(MILLISECOND_NS, 365 * DAY_NS, none=True),
+            "how long a client stays parked",
+            attribute="keep_timeout_ns",
+        ),
         Field("max_fwps", Integer(1, 1_000_000), "live FWPs of this chain: clients times stages"),
         Field("when_full", Choice(("refuse", "evict")), "at max_fwps: refuse new clients or evict the longest idle"),
         Field(
@@ -428,7 +456,10 @@ CHAIN = Section(
         ),
         Field("new_clients", rate(RATE_MAX), "clients that may come, in a second"),
     ),
-    (Agreement(("path", "links"), _chain_shape),),
+    (
+        Agreement(("path", "links"), _chain_shape),
+        Agreement(("keep", "keep_memory", "keep_timeout_ns", "isolate"), _chain_keep),
+    ),
 )
 
 TENANT = Section(

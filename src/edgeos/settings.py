@@ -143,6 +143,10 @@ class ChainSettings:
 
     `max_fwps` counts FWPs, so a chain of three stages with 300 lets 100 clients in at once. `new_clients` is how many
     may come in a second, 0 any number.
+
+    With `keep` the FWPs of a client that was idle for `idle_timeout_ns` are parked, and resumed when it comes back:
+    its guests find their data. All parked clients take at most `keep_memory` bytes in each worker, those parked longest
+    give way; after `keep_timeout_ns` (0: never) a parked client ends.
     """
 
     name: str
@@ -150,6 +154,9 @@ class ChainSettings:
     links: tuple[str, ...] = ()
     isolate: Literal["shared", "client", "connection", "flow"] = "client"
     idle_timeout_ns: int = 60 * SECOND_NS
+    keep: bool = False
+    keep_memory: int = 64 * 1024 * KIB
+    keep_timeout_ns: int = 24 * 3600 * SECOND_NS
     max_fwps: int = 1000
     when_full: Literal["refuse", "evict"] = "refuse"
     on_kill: Literal["restart", "block"] = "restart"

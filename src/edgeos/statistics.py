@@ -31,6 +31,27 @@ class StageStatistics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParkingStatistics:
+    """Clients of a chain with `keep` that were idle: parked = resumed + dropped + clients (those parked now).
+
+    `bytes` is what those take, records included. `dropped` tells why others never came back to their data;
+    `refused` counts clients that left and were not parked: `too_large`, or `connected` when they had to give way.
+    Times are of one client, nanoseconds: of parking it, and of laying its data over fresh FWPs when it is back.
+    """
+
+    parked: int = 0
+    resumed: int = 0
+    clients: int = 0
+    bytes: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    park_p50_ns: float = 0
+    park_p99_ns: float = 0
+    resume_p50_ns: float = 0
+    resume_p99_ns: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChainStatistics:
     """One chain. `live` and `peak` count FWPs bound to clients; activations are new clients (or flows).
 
@@ -56,6 +77,7 @@ class ChainStatistics:
     evicted: int
     expired: int
     stages: tuple[StageStatistics, ...]
+    parking: ParkingStatistics = ParkingStatistics()
     retired: bool = False
     lost: int = 0
 
@@ -98,8 +120,9 @@ class PortStatistics:
 class TenantStatistics:
     """One tenant: what its clients have used, and what its quotas turned away.
 
-    `memory`, `fwps` and `clients` are those there now. `refused` are messages (or connections of listeners) by the
-    reason under which they are dropped too; `killed` are FWPs that grew beyond the quota of memory.
+    `memory`, `fwps` and `clients` are those there now; clients that are away have `parked` bytes of the memory.
+    `refused` are messages (or connections of listeners) by the reason under which they are dropped too; `killed` are
+    FWPs that grew beyond the quota of memory.
     """
 
     name: str
@@ -113,6 +136,7 @@ class TenantStatistics:
     admitted: int
     refused: dict[str, int]
     killed: int
+    parked: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +246,13 @@ def _named(records: tuple[_Record, ...], name: str) -> _Record:
 def node_statistics(snapshot: dict[str, Any], kinds: dict[str, str]) -> NodeStatistics:
     """Records from the kernel's snapshot; `kinds` are the ports' kinds by name."""
     chains = (
-        ChainStatistics(**{**chain, "stages": tuple(StageStatistics(**stage) for stage in chain["stages"])})
+        ChainStatistics(
+            **{
+                **chain,
+                "stages": tuple(StageStatistics(**stage) for stage in chain["stages"]),
+                "parking": ParkingStatistics(**chain["parking"]),
+            }
+        )
         for chain in sorted(snapshot["chains"], key=lambda chain: bool(chain["retired"]))
     )
     ports = (PortStatistics(kind=kinds[port["name"]], **port) for port in snapshot["ports"])

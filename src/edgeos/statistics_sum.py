@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from edgeos.statistics import (
     ChainStatistics,
     NodeStatistics,
+    ParkingStatistics,
     PortStatistics,
     StageStatistics,
     TenantStatistics,
@@ -38,6 +39,7 @@ def after_death(last: NodeStatistics) -> NodeStatistics:
             in_flight=0,
             lost=chain.lost + chain.in_flight,
             live=0,
+            parking=_unparked(chain.parking),
             stages=tuple(replace(stage, ready=0) for stage in chain.stages),
         )
         for chain in last.chains
@@ -46,7 +48,7 @@ def after_death(last: NodeStatistics) -> NodeStatistics:
         replace(port, queued=0, lost=port.lost + port.queued, connections=0, ended=_cut_off(port))
         for port in last.ports
     )
-    tenants = tuple(replace(tenant, memory=0, fwps=0, clients=0) for tenant in last.tenants)
+    tenants = tuple(replace(tenant, memory=0, parked=0, fwps=0, clients=0) for tenant in last.tenants)
     unmatched = replace(last.unmatched, waiting=0, kept=0)
     lost = last.lost + last.in_flight
     return replace(
@@ -64,6 +66,7 @@ def statistics_from(plain: dict[str, Any]) -> NodeStatistics:
                     **{
                         **_known(ChainStatistics, chain),
                         "stages": tuple(StageStatistics(**_known(StageStatistics, s)) for s in chain["stages"]),
+                        "parking": ParkingStatistics(**_known(ParkingStatistics, chain["parking"])),
                     }
                 )
                 for chain in plain["chains"]
@@ -85,6 +88,14 @@ def _cut_off(port: PortStatistics) -> dict[str, int]:
     return {**port.ended, "lost": port.ended.get("lost", 0) + port.connections}
 
 
+def _unparked(parking: ParkingStatistics) -> ParkingStatistics:
+    """Those who were parked with the worker that died have lost their data."""
+    if not parking.clients:
+        return parking
+    dropped = {**parking.dropped, "lost": parking.dropped.get("lost", 0) + parking.clients}
+    return replace(parking, clients=0, bytes=0, dropped=dropped)
+
+
 def _add(one: _Record, other: _Record) -> _Record:
     return type(one)(**{f.name: _sum(f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one)})  # type: ignore[arg-type]
 
@@ -92,10 +103,11 @@ def _add(one: _Record, other: _Record) -> _Record:
 def _sum(name: str, one: Any, other: Any) -> Any:
     if isinstance(one, bool):
         return one or other
-    if isinstance(one, UnmatchedStatistics):
+    if is_dataclass(one):
         return _add(one, other)
     if isinstance(one, int | float):
-        return max(one, other) if name == "elapsed_ns" or name.startswith("activation_") else one + other
+        slowest = name == "elapsed_ns" or name.startswith(("activation_", "park_", "resume_"))
+        return max(one, other) if slowest else one + other
     if isinstance(one, dict):
         return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
     if isinstance(one, tuple):

@@ -171,6 +171,11 @@ class Module:
     data_count: int | None
     sections: Mapping[int, bytes]  # contents by section number, custom sections left out
 
+    @property
+    def code(self) -> bytes:
+        """The code section's contents: a vector of bodies."""
+        return self.sections.get(_CODE, b"\0")
+
     def imported(self, kind: int) -> int:
         """How many entries of `kind` are imported, hence the index of the first that the module defines."""
         return sum(1 for entry in self.imports if entry.kind == kind)

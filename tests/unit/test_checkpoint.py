@@ -129,7 +129,7 @@ def test_the_layout_is_the_sdks(firewall_like: bytes) -> None:
 
 def test_only_what_the_kernel_needs_is_exported(firewall_like: bytes) -> None:
     module = wasm.parse(make_checkpoint(firewall_like, b"").wasm)
-    assert [entry.name for entry in module.exports] == ["memory", "edgeos_burst", "edgeos_access"]
+    assert [entry.name for entry in module.exports] == ["memory", "edgeos_burst", "edgeos_access", "global 0"]
     assert module.start is None
     assert module.memories[0].maximum == 16
 

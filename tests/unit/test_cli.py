@@ -22,7 +22,7 @@ from edgeos.cli import app
 from edgeos.errors import GuestError, LimitError
 from edgeos.report import LiveReport, live_table, summary
 from edgeos.settings import Manifest
-from edgeos.statistics import TenantStatistics, UnmatchedStatistics
+from edgeos.statistics import ParkingStatistics, TenantStatistics, UnmatchedStatistics
 
 MANIFEST = """
 [port.lan]
@@ -67,6 +67,7 @@ class Chain:
     kills: dict[str, int] = field(default_factory=lambda: {"trap": 2})
     evicted: int = 3
     stages: tuple[Stage, ...] = (Stage(),)
+    parking: ParkingStatistics = field(default_factory=ParkingStatistics)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,23 @@ def test_clients_that_no_rule_matches() -> None:
     assert ["clients", "5", "3", "1", "2", "0", "4"] in words(text)
     assert "unmatched.callback: KeyError: 'x\\x1b'" in text
     assert "no rule matches" not in rendered(summary(node_of()))
+
+
+def test_clients_that_are_parked() -> None:
+    parking = ParkingStatistics(
+        parked=2000,
+        resumed=990,
+        clients=1003,
+        bytes=1_331_000,
+        dropped={"keep_memory": 7},
+        refused={"connected": 2},
+        resume_p99_ns=2600,
+    )
+    node = node_of(chains=(Chain(parking=parking),))
+    for text in (rendered(summary(node)), rendered(live_table(node))):
+        wanted = ["edge", "1,003", "1,331,000", "2,000", "990", "2.6us", "keep_memory", "7", "connected", "2"]
+        assert wanted in words(text)
+    assert "parked" not in rendered(summary(node_of()))
 
 
 def test_no_times_without_activations() -> None:

@@ -248,6 +248,24 @@ ROWS = [
         'chain.wire.isolate: found "connection" with "lan", a port for packets; allowed: shared, client, flow;'
         ' did you mean "flow"?',
     ),
+    (
+        'isolate = "connection"',
+        'isolate = "connection"\nkeep = true',
+        'chain.clients.keep: found true with isolate = "connection"; allowed: client or flow: a connection does'
+        " not come back",
+    ),
+    (
+        'isolate = "connection"',
+        'isolate = "flow"\nkeep = true',
+        'chain.clients.keep: found true with isolate = "flow" behind the listener "web"; allowed: client: a connection'
+        " does not come back",
+    ),
+    (
+        'isolate = "client"',
+        'keep = true\n[[rule]]\nmatch = "from local"\nchain = "locals"\nisolate = "connection"',
+        'rule #1.isolate: found "connection" for chain locals, which has keep = true; allowed: client: a connection'
+        " does not come back",
+    ),
 ]
 
 

@@ -391,6 +391,34 @@ ROWS = [
         'idle_timeout = "2d"',
         'edge.toml: chain.edge.idle_timeout: found "2d"; allowed: 1ms to 1d',
     ),
+    (
+        "max_fwps = 10000",
+        'keep = "yes"',
+        'edge.toml: chain.edge.keep: found "yes"; allowed: true or false',
+    ),
+    (
+        "max_fwps = 10000",
+        'keep = true\nkeep_memory = "1KiB"',
+        'edge.toml: chain.edge.keep_memory: found "1KiB"; allowed: 64KiB to 1024GiB',
+    ),
+    (
+        "max_fwps = 10000",
+        'keep_timeout = "1h"',
+        'edge.toml: chain.edge.keep_timeout: found "1h"; allowed: no keep_timeout without keep = true',
+    ),
+    (
+        'isolate = "client"',
+        'isolate = "shared"\nkeep = true',
+        'edge.toml: chain.edge.keep: found true with isolate = "shared"; allowed: client or flow: nobody leaves an FWP'
+        " that all share",
+    ),
+    (
+        'chain = "edge"',
+        'chain = "edge"\nisolate = "shared"\n[chain.other]\npath = ["lan", "fw", "wan"]\nkeep = true\n'
+        '[[rule]]\nmatch = "ip"\nchain = "other"\nisolate = "shared"',
+        'edge.toml: rule #2.isolate: found "shared" for chain other, which has keep = true; allowed: client or flow:'
+        " nobody leaves an FWP that all share",
+    ),
     ("max_fwps = 10000", "max_fwps = 0", "edge.toml: chain.edge.max_fwps: found 0; allowed: 1 to 1000000"),
     ("max_fwps = 10000", "max_fwps = 1.5", "edge.toml: chain.edge.max_fwps: found 1.5; allowed: 1 to 1000000"),
     (

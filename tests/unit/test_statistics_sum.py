@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeos.statistics import ChainStatistics, NodeStatistics, PortStatistics, StageStatistics
+from edgeos.statistics import ChainStatistics, NodeStatistics, ParkingStatistics, PortStatistics, StageStatistics
 from edgeos.statistics_sum import NOTHING, after_death, statistics_from, total
 
 number = st.integers(0, 10**9)
@@ -36,7 +36,21 @@ def chains(draw: st.DrawFn, name: str) -> ChainStatistics:
         ChainStatistics, name=name, received=left - emitted, live=draw(number), stages=(stage,), **messages, **times
     )
     assert isinstance(found, ChainStatistics)
-    return found
+    return replace(found, parking=draw(parked()))
+
+
+@st.composite
+def parked(draw: st.DrawFn) -> ParkingStatistics:
+    resumed, clients = draw(number), draw(st.integers(0, 3))
+    dropped = draw(st.dictionaries(st.sampled_from(["keep_memory", "removed"]), number))
+    return ParkingStatistics(
+        parked=resumed + clients + sum(dropped.values()),
+        resumed=resumed,
+        clients=clients,
+        bytes=1000 * clients,
+        dropped=dropped,
+        resume_p99_ns=draw(number),
+    )
 
 
 @st.composite
@@ -75,6 +89,12 @@ def test_sums_keep_the_law(living: list[NodeStatistics], dead: list[NodeStatisti
         parts = [chain for part in (*living, *dead) for chain in part.chains if chain.name == name]
         assert found.chain(name).stages[0].handled == sum(chain.stages[0].handled for chain in parts)
         assert found.chain(name).activation_p99_ns == max(chain.activation_p99_ns for chain in parts)
+        parking = found.chain(name).parking
+        assert parking.parked == parking.resumed + parking.clients + sum(parking.dropped.values())
+        assert parking.bytes == 1000 * parking.clients
+        assert parking.resume_p99_ns == max(chain.parking.resume_p99_ns for chain in parts)
+        gone = [chain.parking.clients for part in dead for chain in part.chains if chain.name == name]
+        assert parking.dropped.get("lost", 0) == sum(gone)
     if living or dead:
         assert found.port("lan").ended.get("lost", 0) == sum(part.ports[0].connections for part in dead)
 

@@ -28,6 +28,8 @@ STRUCTS = {
     "wasmtime_func_t": ("store_id", "opaque"),
     "wasmtime_instance_t": ("store_id", "opaque"),
     "wasmtime_memory_t": ("head", "opaque2"),
+    "wasmtime_global_t": ("store_id", "opaque1", "opaque2", "opaque3"),
+    "wasmtime_val_t": ("kind", "of"),
     "wasmtime_extern_t": ("kind", "of"),
     "wasmtime_val_raw_t": ("i32", "i64", None, None, "v128"),  # floating point numbers the kernel does not use
 }
@@ -161,8 +163,12 @@ def test_struct_has_the_wheels_size_and_offsets(name: str, tmp_path: Path) -> No
 
 
 def test_constants_are_the_wheels(tmp_path: Path) -> None:
-    body = printing("edgeos::kExternFunc", "edgeos::kExternMemory", "edgeos::kValI32")
-    expected = [_ffi.WASMTIME_EXTERN_FUNC.value, _ffi.WASMTIME_EXTERN_MEMORY.value, _ffi.WASM_I32.value]
+    ours = ("ExternFunc", "ExternGlobal", "ExternMemory", "ValI32", "ValI64", "I64", "F64", "V128")
+    body = printing(*(f"edgeos::k{name}" for name in ours))
+    theirs = ("EXTERN_FUNC", "EXTERN_GLOBAL", "EXTERN_MEMORY")
+    expected = [getattr(_ffi, f"WASMTIME_{name}").value for name in theirs]
+    expected += [_ffi.WASM_I32.value, _ffi.WASM_I64.value]
+    expected += [getattr(_ffi, f"WASMTIME_{name}").value for name in ("I64", "F64", "V128")]
     assert run_program(tmp_path, f'#include <iostream>\n#include "wasmtime.hpp"\nint main() {{ {body} }}\n') == [
         expected
     ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgeos.code_cache import CodeCache
-from edgeos.guest import load_guest
+from edgeos.guest import check_kept, load_guest
 from edgeos.settings import Manifest
 
 
 def load_guests(manifest: Manifest, progress: Callable[[str], None] | None) -> None:
     """Raises GuestError that names the template."""
     cache = CodeCache()
-    for template in manifest.templates:
-        load_guest(template, cache, progress)
+    guests = {template.name: load_guest(template, cache, progress) for template in manifest.templates}
+    check_kept(manifest, guests)
