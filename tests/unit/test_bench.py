@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_written_ends_before_the_run(option: str, tmp_path
 def test_plot_of_an_unknown_format_is_an_error_with_the_file(tmp_path: Path):
     pytest.importorskip("matplotlib")
     figures = {"rss": 1, "pss": 1, "page_tables": 1, "total": 2048}
-    fwp = {"idle": figures, "active": figures, "active_burst": figures}
+    fwp = {"idle": figures, "active": figures, "active_again": figures, "active_burst": figures}
     result = Result(
         benchmark="memory",
         quick=True,

@@ -1,9 +1,10 @@
 """How much memory processes hold, read from /proc; run as a program, a node with idle or active clients.
 
-    python -m edgeos.bench.resident MODE READY CLIENTS IN_A_ROW
+    python -m edgeos.bench.resident MODE READY CLIENTS IN_A_ROW LIVES
 
 makes a node with that `node.memory`, READY ready FWPs of the bridge appliance, and CLIENTS clients that have sent ten
-messages each, IN_A_ROW of them at once; prints one line of JSON.
+messages each, IN_A_ROW of them at once; with LIVES above 1 as many others have been served by their FWPs before, and
+have left. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ def _bytes(key: str, text: str) -> int:
     return 1024 * int(found.group(1)) if found else 0
 
 
-def _node_memory(mode: Literal["guard", "compact"], ready: int, clients: int, in_a_row: int) -> Resident:
+def _node_memory(mode: Literal["guard", "compact"], ready: int, clients: int, in_a_row: int, lives: int) -> Resident:
     """Of this process with a node in it that does what the arguments say. Raises EdgeosError."""
     from edgeos import _native  # noqa: PLC0415  (whoever only reads /proc does without the kernel)
     from edgeos.node import Node  # noqa: PLC0415
     from edgeos.settings import ChainSettings, NodeSettings, TemplateSettings  # noqa: PLC0415
+    from edgeos.testing import FakeClock  # noqa: PLC0415
 
     lan, wan = _native.MemoryPort("lan"), _native.MemoryPort("wan", sink=True)
     with Node(NodeSettings(memory=mode)) as node:
@@ -72,14 +74,22 @@ def _node_memory(mode: Literal["guard", "compact"], ready: int, clients: int, in
             )
         )
         node.add_rule("ip", chain="edge")
+        clock = FakeClock(node)
         _settle(node)
-        for packets in _traffic(clients, in_a_row):
-            for packet in packets:
-                lan.inject(packet)
-            _settle(node)
+        for life in range(lives):
+            clock.advance(2 * _IDLE_TIMEOUT_NS / 1e9)
+            while node.statistics(guest_counters=False).chain("edge").live:
+                _settle(node)
+            for packets in _traffic(life * clients, clients, in_a_row):
+                for packet in packets:
+                    lan.inject(packet)
+                _settle(node)
         chain = node.statistics(guest_counters=False).chain("edge")
-        if chain.live != clients or chain.sent != clients * MESSAGES or chain.stages[0].created != ready:
+        stage = chain.stages[0]
+        if (chain.live, chain.sent) != (clients, lives * clients * MESSAGES) or stage.created != ready:
             raise EdgeosError(f"{chain.live} of {clients} clients live, {chain.sent} messages sent")
+        if stage.recycled != (lives - 1) * clients:
+            raise EdgeosError(f"{stage.recycled} FWPs were recycled, {(lives - 1) * clients} expected")
         return resident("self")
 
 
@@ -91,12 +101,12 @@ def _settle(node: object) -> None:
     raise EdgeosError("the node did not come to rest")
 
 
-def _traffic(clients: int, in_a_row: int) -> Iterator[list[bytes]]:
-    """Round after round, `in_a_row` messages of each client in one burst."""
+def _traffic(first: int, clients: int, in_a_row: int) -> Iterator[list[bytes]]:
+    """Round after round, `in_a_row` messages of each client from number `first` on in one burst."""
     from edgeos.testing import udp_packet  # noqa: PLC0415
 
     for begin in range(0, MESSAGES, in_a_row):
-        for client in range(clients):
+        for client in range(first, first + clients):
             address = f"10.0.{client >> 8}.{client & 255}"
             sizes = SIZES[begin : begin + in_a_row]
             yield [udp_packet(address, "192.0.2.1", bytes(size - _HEADERS)) for size in sizes]
@@ -104,4 +114,4 @@ def _traffic(clients: int, in_a_row: int) -> Iterator[list[bytes]]:
 
 if __name__ == "__main__":
     mode: Literal["guard", "compact"] = "guard" if sys.argv[1] == "guard" else "compact"
-    print(json.dumps(asdict(_node_memory(mode, *map(int, sys.argv[2:5])))))
+    print(json.dumps(asdict(_node_memory(mode, *map(int, sys.argv[2:6])))))
