@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import util
+from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -20,7 +21,6 @@ from edgeos.bench.machine import this_machine
 from edgeos.bench.programs import Programs
 from edgeos.bench.progress import Steps
 from edgeos.bench.result import Bar, Result, plain_table
-from edgeos.bench.samples import ratio
 from edgeos.errors import EdgeosError
 from edgeos.units import approximate_duration
 
@@ -41,7 +41,8 @@ _NOTES = (
     "tun, one core: the same, but what is done for a packet that arrives is done on the service's core, too",
     "loopback: clients in the service's system, which does the clients' TCP, too, and each side bears a part of the "
     "other's. The promised ratios are those over tun; the others stand beside them",
-    "messages a second and the time of a message are medians of the repetitions; the subjects take turns",
+    "messages a second and the time of a message are medians of the repetitions, ratios those of the repetitions' own "
+    "ratios; the subjects take turns",
     "isolation: an FWP, a process for each connection; threads share their memory, an event loop shares everything",
     "the bare loop is the limit: a C program that does no more than the system calls for a message",
 )
@@ -57,7 +58,7 @@ class Plan:
     milliseconds: int
 
 
-FULL = Plan(connections=(1, 100, COMPARED, 5000), repetitions=3, warm_up_ms=200, milliseconds=700)
+FULL = Plan(connections=(1, 100, COMPARED, 5000), repetitions=5, warm_up_ms=150, milliseconds=450)
 QUICK = Plan(connections=(1, COMPARED), repetitions=1, warm_up_ms=50, milliseconds=150)
 
 
@@ -86,23 +87,15 @@ def run(quick: bool = False, plan: Plan | None = None) -> Result:
     """Measures everything in turns, several times over, and takes medians. Raises EdgeosError."""
     machine = this_machine()
     plan = plan or (QUICK if quick else FULL)
-    missing = {} if util.find_spec("uvloop") else {UVLOOP: "not installed: pip install 'edgeos[bench]'"}
-    subjects = [name for name in SUBJECTS if name not in missing]
-    with Programs() as programs, ExitStack() as stack:
-        links: list[Link] = []
-        for name in (TUN, ONE_CORE):
-            try:
-                links.append(stack.enter_context(tun_link(programs, one_core=name == ONE_CORE)))
-            except EdgeosError as error:
-                missing[f"clients elsewhere, over {name}"] = str(error)
-        links.append(Loopback(programs))
-        samples, failed = _measure_all(plan, links, subjects, Services(programs))
+    with Programs() as programs:
+        bench = _Bench(plan, programs)
+        bench.measure_all()
         compiler = programs.compiler
-    loads = {case: _median(values) for case, values in samples.items() if case not in failed}
-    ratios = ratios_of(loads)
+    loads = {case: _median(values) for case, values in bench.samples.items() if case not in bench.failed}
+    ratios = ratios_of({case: bench.samples[case] for case in loads})
     not_measured = ["real networks: clients and services share one machine"]
-    not_measured += [f"{name}: {why}" for name, why in missing.items()]
-    not_measured += [f"{case}: {why}" for case, why in failed.items()]
+    not_measured += [f"{name}: {why}" for name, why in bench.missing.items()]
+    not_measured += [f"{case}: {why}" for case, why in bench.failed.items()]
     if machine.cores == 1:
         not_measured.append("the load generator on a core of its own: there is one core only, so services share it")
     return Result(
@@ -117,29 +110,54 @@ def run(quick: bool = False, plan: Plan | None = None) -> Result:
         ),
         notes=(*_NOTES, f"C programs by {compiler}", *limits(loads)),
         not_measured=tuple(not_measured),
-        tables=tuple(_table(link.name, loads) for link in links),
+        tables=tuple(_table(link, loads) for link in dict.fromkeys(case.link for case in loads)),
     )
 
 
-def _measure_all(
-    plan: Plan, links: Sequence[Link], subjects: Sequence[str], services: Services
-) -> tuple[dict[Case, list[Load]], dict[Case, str]]:
-    """The loads of each case, and why one could not be taken."""
-    samples: dict[Case, list[Load]] = defaultdict(list)
-    failed: dict[Case, str] = {}
-    cases = [(link, subject, connections) for connections in plan.connections for link in links for subject in subjects]
-    with Steps(len(cases) * plan.repetitions) as steps:
-        for link, subject, connections in cases * plan.repetitions:
-            case = Case(link.name, subject, connections)
-            steps.next(str(case))
-            try:
-                with services.started(subject, link, connections) as port:
-                    samples[case].append(measure(link, port, connections, plan))
-            except EdgeosError as error:
-                if subject == FWPS:
-                    raise
-                failed[case] = str(error)
-    return samples, failed
+class _Bench:
+    """What takes part, what was measured of it, and why something was not."""
+
+    def __init__(self, plan: Plan, programs: Programs) -> None:
+        self.samples: dict[Case, list[Load]] = defaultdict(list)
+        self.failed: dict[Case, str] = {}
+        self.missing: dict[str, str] = {}
+        if not util.find_spec("uvloop"):
+            self.missing[UVLOOP] = "not installed: pip install 'edgeos[bench]'"
+        self._plan = plan
+        self._programs = programs
+        self._services = Services(programs)
+        self._subjects = [name for name in SUBJECTS if name not in self.missing]
+
+    def measure_all(self) -> None:
+        """Over two links in turns, then over the third, which must not be there meanwhile: see `listen_links`."""
+        per_link = self._plan.repetitions * len(self._subjects)
+        with Steps(per_link * (2 * len(self._plan.connections) + 1)) as steps:
+            with ExitStack() as stack:
+                links = [*self._opened(TUN, stack), Loopback(self._programs)]
+                self._take_turns(links, self._plan.connections, steps)
+            with ExitStack() as stack:
+                self._take_turns(self._opened(ONE_CORE, stack), [COMPARED], steps)
+
+    def _opened(self, name: str, stack: ExitStack) -> list[Link]:
+        """The link; none, and why, where there can be none."""
+        try:
+            return [stack.enter_context(tun_link(self._programs, one_core=name == ONE_CORE))]
+        except EdgeosError as error:
+            self.missing[f"clients elsewhere, over {name}"] = str(error)
+            return []
+
+    def _take_turns(self, links: Sequence[Link], connections: Sequence[int], steps: Steps) -> None:
+        for _ in range(self._plan.repetitions):
+            for count, link, subject in product(connections, links, self._subjects):
+                case = Case(link.name, subject, count)
+                steps.next(str(case))
+                try:
+                    with self._services.started(subject, link, count) as port:
+                        self.samples[case].append(measure(link, port, count, self._plan))
+                except EdgeosError as error:
+                    if subject == FWPS:
+                        raise
+                    self.failed[case] = str(error)
 
 
 def measure(link: Link, port: int, connections: int, plan: Plan) -> Load:
@@ -174,8 +192,11 @@ def _median(loads: Sequence[Load]) -> Load:
     )
 
 
-def ratios_of(loads: Mapping[Case, Load]) -> dict[str, float | None]:
-    """Of messages a second at COMPARED connections: over tun, and with a suffix over the others."""
+def ratios_of(samples: Mapping[Case, Sequence[Load]]) -> dict[str, float | None]:
+    """Of messages a second at COMPARED connections: over tun, and with a suffix over the others.
+
+    Medians of the repetitions' own ratios, whose two sides were measured soon after each other.
+    """
     pairs = {
         "vs_process_per_connection": (FWPS, PROCESSES),
         "vs_thread_per_connection": (FWPS, THREADS),
@@ -186,14 +207,15 @@ def ratios_of(loads: Mapping[Case, Load]) -> dict[str, float | None]:
         "bare_loop_vs_uvloop": (BARE, UVLOOP),
     }
 
-    def rate(link: str, subject: str) -> float | None:
-        load = loads.get(Case(link, subject, COMPARED))
-        return load.rate if load else None
+    def of(link: str, one: str, other: str) -> float | None:
+        both = (samples.get(Case(link, subject, COMPARED), ()) for subject in (one, other))
+        ratios = [ours.rate / theirs.rate for ours, theirs in zip(*both, strict=False)]
+        return median(ratios) if ratios else None
 
     return {
-        f"{name}_{COMPARED}{suffix}": ratio(rate(link, one), rate(link, other))
+        f"{name}_{COMPARED}{suffix}": of(link, *pair)
         for link, suffix in ((TUN, ""), (ONE_CORE, "_one_core"), (LOOPBACK, "_loopback"))
-        for name, (one, other) in pairs.items()
+        for name, pair in pairs.items()
     }
 
 

@@ -132,9 +132,8 @@ def tun_link(programs: Programs, *, one_core: bool = False) -> Iterator[TunLink]
         try:
             space.set_up(_DEVICE, [f"{_ADDRESS}/{_PREFIX}"], txqlen=_QUEUE_PACKETS)
             _choose_congestion_control(space)
-            if one_core:
-                _receive_on(space, service_cores())
-            yield TunLink(ONE_CORE if one_core else TUN, program, space, device)
+            with _received_on(space, service_cores()) if one_core else nullcontext():
+                yield TunLink(ONE_CORE if one_core else TUN, program, space, device)
         finally:
             os.close(device)
 
@@ -160,8 +159,18 @@ def _choose_congestion_control(space: Namespace) -> None:
         raise EdgeosError(f"the namespace's congestion control cannot be chosen: {error.strerror}") from None
 
 
-def _receive_on(space: Namespace, cores: set[int]) -> None:
-    """By receive packet steering, a setting in sysfs, which has to be mounted in a namespace to show its devices."""
+@contextmanager
+def _received_on(space: Namespace, cores: set[int]) -> Iterator[None]:
+    """By receive packet steering. It is taken back in the end: while any device has it, all pay a little for it."""
+    try:
+        _steer(space, cores)
+        yield
+    finally:
+        _steer(space, set())
+
+
+def _steer(space: Namespace, cores: set[int]) -> None:
+    """The setting is in sysfs, which has to be mounted in a namespace to show its devices."""
     if shutil.which("unshare") is None:
         raise EdgeosError("unshare is not installed: apt-get install util-linux")
     setting = f"/sys/class/net/{_DEVICE}/queues/rx-0/rps_cpus"
