@@ -23,7 +23,6 @@ from edgeos.click.source import ClickError
 from edgeos.consistency import find_warnings
 from edgeos.errors import EdgeosError, ManifestError
 from edgeos.findings import counted, printable
-from edgeos.guest_build import STACK_DEFAULT
 from edgeos.manifest import load_manifest
 from edgeos.report import LiveReport, summary
 from edgeos.schema import INNER, SECTIONS
@@ -179,7 +178,9 @@ def build(
     slot_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help='Largest message, such as "9KiB".', show_default="2KiB")
     ] = None,
-    stack: Annotated[str, typer.Option(metavar="SIZE", help="Stack of one FWP.")] = f"{STACK_DEFAULT}B",
+    stack: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="C stack of one FWP.", show_default="what the code needs")
+    ] = None,
 ) -> None:
     """Compile C to a guest module."""
     from edgeos import guest_build  # noqa: PLC0415  (only this command needs a compiler)
@@ -188,7 +189,7 @@ def build(
     module = guest_build.build(
         source,
         output,
-        stack=_size_option("--stack", stack),
+        stack=None if stack is None else _size_option("--stack", stack),
         slots=slots,
         slot_size=None if slot_size is None else _size_option("--slot-size", slot_size),
         progress=_print_progress,

@@ -18,10 +18,6 @@ from edgeos.errors import GuestError
 from edgeos.installed import installed_version
 from edgeos.share import share
 
-STACK_DEFAULT: Final = 2944
-"""Bytes of stack for C variables whose address is taken. It lies at the start of the memory, so it is small: what each
-message touches, the first slot included, then lies in the first 8 KiB, and nothing else does."""
-
 TIME_LIMIT_DEFAULT: Final = 300.0
 """Seconds that the compiler may take; its first run builds its C library, which takes about 40."""
 
@@ -40,7 +36,7 @@ def build(
     source: Path | Sequence[Path],
     output: Path | None = None,
     *,
-    stack: int = STACK_DEFAULT,
+    stack: int | None = None,
     slots: int | None = None,
     slot_size: int | None = None,
     optimize: str = "-O3",
@@ -51,24 +47,24 @@ def build(
 ) -> bytes:
     """Compiles one or more C files to a guest; returns the module, and writes it to `output` when that is given.
 
-    `stack` is in bytes. `slots` (messages) and `slot_size` (bytes) set EDGEOS_SLOTS and EDGEOS_SLOT_SIZE; None leaves
-    them to the source, or to edgeos.h (64 and 2048). `progress` is called with a line of text before the compiler runs
-    and with its warnings after. Raises GuestError with the compiler's words when it fails, or when `time_limit`
-    (seconds) is over.
+    `stack` is in bytes; None is as much as the code needs. `slots` (messages) and `slot_size` (bytes) set EDGEOS_SLOTS
+    and EDGEOS_SLOT_SIZE; None leaves them to the source, or to edgeos.h (64 and 2048). `progress` is called with a line
+    of text before the compiler runs and with its warnings after. Raises GuestError with the compiler's words when it
+    fails, or when `time_limit` (seconds) is over.
     """
     sources = [source] if isinstance(source, Path) else list(source)
     if not sources:
         raise GuestError("nothing to build: no source file was given")
-    if stack <= 0 or stack % _STACK_ALIGNMENT:
+    if stack is not None and (stack <= 0 or stack % _STACK_ALIGNMENT):
         raise GuestError(f"stack is {stack} bytes, it must be a positive multiple of {_STACK_ALIGNMENT}")
-    flags = _flags(stack, optimize, _definitions(slots, slot_size, defines or {}))
+    flags = _flags(optimize, _definitions(slots, slot_size, defines or {}))
     report = progress or (lambda _: None)
 
     def make() -> bytes:
         report(f"compiling {', '.join(path.name for path in sources)} (the first build ever takes about 40 s)")
-        return _compile(sources, flags, report, time_limit)
+        return _compile(sources, flags, stack, report, time_limit)
 
-    key = _key(sources, flags)
+    key = _key(sources, [*flags, f"stack {stack}"])
     module = make() if key is None else (cache or CodeCache()).get(key, make)
     if output is not None:
         _write(output, module)
@@ -79,7 +75,7 @@ def build_code(
     code: str,
     name: str,
     *,
-    stack: int = STACK_DEFAULT,
+    stack: int | None = None,
     slots: int | None = None,
     slot_size: int | None = None,
     optimize: str = "-O3",
@@ -91,7 +87,7 @@ def build_code(
 
     The result is kept under the code itself, so that it does not matter where it came from. The rest is as in `build`.
     """
-    flags = _flags(stack, optimize, _definitions(slots, slot_size, {}))
+    flags = _flags(optimize, _definitions(slots, slot_size, {}))
     report = progress or (lambda _: None)
 
     def make() -> bytes:
@@ -101,9 +97,9 @@ def build_code(
         with tempfile.TemporaryDirectory(prefix="edgeos-code-") as folder:
             source = Path(folder, "code.c")
             source.write_text(code, encoding="utf-8")
-            return _compile([source], flags, report, time_limit)
+            return _compile([source], flags, stack, report, time_limit)
 
-    key = _key([], flags, code.encode())
+    key = _key([], [*flags, f"stack {stack}"], code.encode())
     return make() if key is None else (cache or CodeCache()).get(key, make)
 
 
@@ -119,15 +115,13 @@ def _definitions(slots: int | None, slot_size: int | None, defines: Mapping[str,
     return definitions
 
 
-def _flags(stack: int, optimize: str, definitions: Mapping[str, str]) -> list[str]:
+def _flags(optimize: str, definitions: Mapping[str, str]) -> list[str]:
     return [
         *_TARGET,
         optimize,
         *_WARNINGS,
         "-DEDGEOS_SLOTS_AFTER_DATA",  # this toolchain's allocator takes new pages only; a test holds it to that
         *(f"-D{name}={value}" for name, value in sorted(definitions.items())),
-        f"-Wframe-larger-than={stack // 2}",
-        f"-Wl,-z,stack-size={stack}",
         "-s",
     ]
 
@@ -208,10 +202,12 @@ def _include_folder() -> Path:
 # ---- Running the compiler ----
 
 
-def _compile(sources: Sequence[Path], flags: Sequence[str], report: Callable[[str], None], time_limit: float) -> bytes:
-    from edgeos.guest_compiler import compile_sources  # noqa: PLC0415  (of no use where modules are kept already)
+def _compile(
+    sources: Sequence[Path], flags: Sequence[str], stack: int | None, report: Callable[[str], None], time_limit: float
+) -> bytes:
+    from edgeos.guest_compiler import compile_guest  # noqa: PLC0415  (of no use where modules are kept already)
 
-    return compile_sources(sources, [*flags, f"-I{_include_folder()}"], report, time_limit)
+    return compile_guest(sources, [*flags, f"-I{_include_folder()}"], stack, report, time_limit)
 
 
 def _write(output: Path, module: bytes) -> None:

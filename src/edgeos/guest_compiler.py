@@ -11,27 +11,51 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from edgeos import wasm
 from edgeos.errors import GuestError
+from edgeos.settings import STACK_MIN
+from edgeos.wasm_stack import stack_need
+
+_STACK_ALIGNMENT: Final = 16
+STACK_RECURSIVE: Final = 16384
+"""Bytes of stack for code in which functions call themselves, directly or not, beside what each of them needs once."""
 
 _MESSAGE_SIZE_MAX: Final = 8192
 
 
-def compile_sources(
-    sources: Sequence[Path], flags: Sequence[str], report: Callable[[str], None], time_limit: float
+def compile_guest(
+    sources: Sequence[Path], flags: Sequence[str], stack: int | None, report: Callable[[str], None], time_limit: float
 ) -> bytes:
-    """The module that the sources make; warnings go to `report`. Raises GuestError with the compiler's words."""
+    """The module that the sources make with a stack of that size; with None, of one that is as large as they need.
+
+    Warnings go to `report`. Raises GuestError with the compiler's words.
+    """
+    # It lies at the start of the memory, so it is small where it can be: what each message touches, the first slot
+    # included, then lies in the first 8 KiB, and nothing else does.
+    module, messages = _compile(sources, flags, stack or STACK_MIN, time_limit)
+    need = stack_need(wasm.parse(module))
+    deepest = need.bytes + (STACK_RECURSIVE if need.recursive else 0)
+    if stack is None and deepest > STACK_MIN:
+        module, messages = _compile(sources, flags, -(-deepest // _STACK_ALIGNMENT) * _STACK_ALIGNMENT, time_limit)
+    for line in messages.splitlines():
+        report(line)
+    if stack is not None and need.bytes > stack:
+        report(f"warning: the code may use {need.bytes} bytes of stack and has {stack}: an overflow ends the FWP")
+    return module
+
+
+def _compile(sources: Sequence[Path], flags: Sequence[str], stack: int, time_limit: float) -> tuple[bytes, str]:
+    """A module and the compiler's warnings."""
     with tempfile.TemporaryDirectory(prefix="edgeos-build-") as folder:
         target = Path(folder, "guest.wasm")
         command = [
-            sys.executable, "-m", "ziglang", "cc", *flags,
+            sys.executable, "-m", "ziglang", "cc", *flags, f"-Wl,-z,stack-size={stack}",
             *(str(path.resolve()) for path in sources), "-o", str(target),
         ]  # fmt: skip
         status, messages = _run(command, folder, time_limit)
         if status != 0 or not target.is_file():
             raise GuestError(f"{', '.join(map(str, sources))}: does not compile:\n{_explained(messages)}")
-        for line in messages.splitlines():
-            report(line)
-        return target.read_bytes()
+        return target.read_bytes(), messages
 
 
 def _run(command: Sequence[str], folder: str, time_limit: float) -> tuple[int, str]:

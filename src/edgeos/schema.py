@@ -50,6 +50,7 @@ from edgeos.settings import (
     SLOT_GAP,
     SLOT_SIZE_DEFAULT,
     SLOTS_DEFAULT,
+    STACK_MIN,
     ChainSettings,
     Grants,
     NodeSettings,
@@ -211,7 +212,7 @@ def _template_memory(template: TemplateSettings) -> Iterator[tuple[str, BadValue
         return
     slots = SLOTS_DEFAULT if template.slots is None else template.slots
     slot_size = SLOT_SIZE_DEFAULT if template.slot_size is None else template.slot_size
-    needed = slots * (slot_size + SLOT_GAP) + template.stack
+    needed = slots * (slot_size + SLOT_GAP) + (template.stack or STACK_MIN)
     if needed > template.memory:
         yield (
             "memory",
@@ -405,7 +406,7 @@ TEMPLATE = Section(
             "time for one call, after which the FWP is killed",
             attribute="budget_ns",
         ),
-        Field("stack", size(KIB, MIB, 16), "bytes of stack"),
+        Field("stack", size(KIB, MIB, 16), "bytes of C stack; as much as the code needs unless given"),
         Field("slots", Integer(8, 256, power_of_two=True), "messages that one FWP holds; 64, or what the source says"),
         Field("slot_size", size(64, 64 * KIB, 64), "bytes of the largest message; 2KiB, or what the source says"),
         Field("ready_low", Integer(0, 65536), "the pool is refilled below this many ready FWPs"),

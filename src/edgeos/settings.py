@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgeos.guest_build import STACK_DEFAULT
 from edgeos.match import Match
 
 KIB = 1024
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 SLOTS_DEFAULT, SLOT_SIZE_DEFAULT = 64, 2048  # as in edgeos.h
+STACK_MIN = 2944  # bytes of C stack, see edgeos.guest_build
 SLOT_GAP = 64  # bytes between slots, see EDGEOS_SLOT_STRIDE in edgeos.h
 LISTENER_KINDS = ("tcp", "udp", "unix")
 
@@ -113,9 +113,9 @@ class TemplateSettings:
 
     `click` is the file of a configuration, `define` gives values to its `$variables`, and `devices` names its devices
     in the order of their numbers: what stands in front of the stage, then what its out ports lead to. `memory`,
-    `stack` and `slot_size` are bytes. `slots` and `slot_size` are the source's own unless given, 64 and 2048 where it
-    has none. `budget_ns` bounds one call into the guest. The pool keeps between `ready_low` and `ready_high` FWPs
-    ready, and up to `ready_max` while many clients come.
+    `stack` and `slot_size` are bytes. Without `stack` it is as large as the code needs; `slots` and `slot_size` are the
+    source's own unless given, 64 and 2048 where it has none. `budget_ns` bounds one call into the guest. The pool keeps
+    between `ready_low` and `ready_high` FWPs ready, and up to `ready_max` while many clients come.
     """
 
     name: str
@@ -128,7 +128,7 @@ class TemplateSettings:
     config: bytes = b""
     memory: int = 1024 * KIB
     budget_ns: int = 10 * MILLISECOND_NS
-    stack: int = STACK_DEFAULT
+    stack: int | None = None
     slots: int | None = None
     slot_size: int | None = None
     ready_low: int = 8

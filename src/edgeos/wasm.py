@@ -169,6 +169,7 @@ class Module:
     elements: tuple[str, ...]  # the mode of each segment: ACTIVE, PASSIVE or DECLARATIVE
     data: tuple[str, ...]  # likewise
     data_count: int | None
+    referenced: frozenset[int]  # functions that element segments and initialisers name, which indirect calls may reach
     sections: Mapping[int, bytes]  # contents by section number, custom sections left out
 
     @property
@@ -193,7 +194,7 @@ def parse(data: bytes) -> Module:
     return _Parser(data).module()
 
 
-class _Reader:
+class Reader:
     """A cursor over data[position:end]; every read is checked, errors carry the offset in the whole module."""
 
     def __init__(self, data: bytes, position: int, end: int) -> None:
@@ -237,13 +238,16 @@ class _Reader:
             self.fail(f"number is larger than {bits} bits", start)
         return value
 
-    def skip_signed(self, bits: int) -> None:
-        """Passes over a signed LEB128 number of at most `bits` bits."""
+    def signed(self, bits: int) -> int:
+        """A signed LEB128 number of at most `bits` bits."""
         start = self.position
-        for _ in range((bits + 6) // 7):
-            if self.byte() < 0x80:
-                return
-        self.fail(f"number is longer than {bits} bits", start)
+        value = 0
+        for shift in range(7, bits + 7, 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift - 7
+            if byte < 0x80:
+                return value - (1 << shift) if byte & 0x40 else value
+        return self.fail(f"number is longer than {bits} bits", start)
 
     def count(self) -> int:
         """Length of a vector; each entry takes a byte or more, so it cannot exceed the bytes that are left."""
@@ -292,7 +296,7 @@ class _Reader:
         return value
 
 
-class _Parser(_Reader):
+class _Parser(Reader):
     """Reads a whole module, section by section."""
 
     def __init__(self, data: bytes) -> None:
@@ -308,6 +312,7 @@ class _Parser(_Reader):
         self.elements: tuple[str, ...] = ()
         self.segments: tuple[str, ...] = ()
         self.data_count: int | None = None
+        self.referenced: set[int] = set()
         self.bodies = 0
         self.counts = [0, 0, 0, 0]  # entries in each index space, by kind
 
@@ -334,7 +339,7 @@ class _Parser(_Reader):
         self._agree()
         return Module(
             self.types, self.imports, self.functions, self.tables, self.memories, self.globals, self.exports,
-            self.start, self.elements, self.segments, self.data_count, sections,
+            self.start, self.elements, self.segments, self.data_count, frozenset(self.referenced), sections,
         )  # fmt: skip
 
     def _preamble(self) -> None:
@@ -445,9 +450,9 @@ class _Parser(_Reader):
             if code == _END:
                 return
             if code == _I32_CONST:
-                self.skip_signed(32)
+                self.signed(32)
             elif code == _I64_CONST:
-                self.skip_signed(64)
+                self.signed(64)
             elif code == _F32_CONST:
                 self.skip(4)
             elif code == _F64_CONST:
@@ -457,7 +462,7 @@ class _Parser(_Reader):
             elif code == _REF_NULL:
                 self.reference_type()
             elif code == _REF_FUNC:
-                self.below(self.counts[FUNCTION], "function")
+                self.referenced.add(self.below(self.counts[FUNCTION], "function"))
             elif code == _SIMD and self.unsigned() == _V128_CONST:
                 self.skip(16)
             elif code not in _ARITHMETIC:
@@ -490,7 +495,7 @@ class _Parser(_Reader):
             if flags & 4:
                 self._constant()
             else:
-                self.below(self.counts[FUNCTION], "function")
+                self.referenced.add(self.below(self.counts[FUNCTION], "function"))
         if not flags & 1:
             return ACTIVE
         return DECLARATIVE if flags & 2 else PASSIVE

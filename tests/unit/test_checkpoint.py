@@ -12,7 +12,8 @@ import wasmtime
 from edgeos import wasm
 from edgeos.checkpoint import Checkpoint, make_checkpoint
 from edgeos.errors import GuestError
-from edgeos.guest_build import STACK_DEFAULT, build
+from edgeos.guest_build import build
+from edgeos.settings import STACK_MIN
 
 FIREWALL_LIKE = r"""
 #include <edgeos.h>
@@ -124,7 +125,7 @@ def test_the_layout_is_the_sdks(firewall_like: bytes) -> None:
     layout = make_checkpoint(firewall_like, b"").layout
     assert (layout.slots, layout.slot_size, layout.slot_stride) == (64, 2048, 2112)
     assert [entry.name for entry in layout.counters] == ["handled", "rules"]
-    assert layout.stack_pointer == STACK_DEFAULT
+    assert layout.stack_pointer == STACK_MIN
 
 
 def test_only_what_the_kernel_needs_is_exported(firewall_like: bytes) -> None:

@@ -401,7 +401,7 @@ def test_build(monkeypatch: pytest.MonkeyPatch) -> None:
         "slot_size": 9216,
     }
     assert run("build", "mine.c", "-o", "other.wasm").stdout == "other.wasm: 4 bytes\n"
-    assert (asked["slots"], asked["slot_size"], asked["stack"]) == (None, None, guest_build.STACK_DEFAULT)
+    assert (asked["slots"], asked["slot_size"], asked["stack"]) == (None, None, None)
 
 
 def test_build_with_a_bad_size() -> None:

@@ -84,26 +84,6 @@ def test_warnings_are_reported(tmp_path: Path, cache: CodeCache) -> None:
     assert any("unused" in line for line in lines)
 
 
-def test_a_function_that_takes_most_of_the_stack_is_warned_about(tmp_path: Path, cache: CodeCache) -> None:
-    code = """
-    #include <edgeos.h>
-    int edgeos_handle(edgeos_message *m) {
-        volatile char most[SIZE];
-        for (unsigned i = 0; i < sizeof most; i++) most[i] = (char)m->len;
-        return most[m->len % sizeof most] == 0 ? EDGEOS_DROP : 0;
-    }
-    """
-    source = write(tmp_path, "guest.c", code)
-    lines: list[str] = []
-    build(source, defines={"SIZE": 1000}, cache=cache, progress=lines.append)
-    assert len(lines) == 1, lines
-    build(source, defines={"SIZE": 2000}, cache=cache, progress=lines.append)
-    assert any("stack frame size" in line and "edgeos_handle" in line for line in lines[2:]), lines
-    lines.clear()
-    build(source, stack=8192, defines={"SIZE": 2000}, cache=cache, progress=lines.append)
-    assert len(lines) == 1, lines
-
-
 def test_a_compiler_that_takes_too_long_is_stopped(tmp_path: Path, cache: CodeCache) -> None:
     started = time.monotonic()
     with pytest.raises(GuestError, match=r"did not finish within 0\.01 s"):

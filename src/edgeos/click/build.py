@@ -8,13 +8,13 @@ from pathlib import Path
 from edgeos.click.emit import emit
 from edgeos.click.router import Router
 from edgeos.code_cache import CodeCache
-from edgeos.guest_build import STACK_DEFAULT, build_code
+from edgeos.guest_build import build_code
 
 
 def build_configuration(
     router: Router,
     *,
-    stack: int = STACK_DEFAULT,
+    stack: int | None = None,
     slots: int | None = None,
     slot_size: int | None = None,
     cache: CodeCache | None = None,

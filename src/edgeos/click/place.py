@@ -20,7 +20,7 @@ from edgeos.click.source import ClickError, Source
 from edgeos.errors import GuestError
 from edgeos.findings import BadValueError, counted, listed, shown
 from edgeos.graph import FORWARD, REVERSE, ChainGraph, Destination, Stage
-from edgeos.settings import SLOT_GAP, SLOT_SIZE_DEFAULT, SLOTS_DEFAULT, Grants, TemplateSettings
+from edgeos.settings import SLOT_GAP, SLOT_SIZE_DEFAULT, SLOTS_DEFAULT, STACK_MIN, Grants, TemplateSettings
 from edgeos.units import format_size
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def check_room(template: TemplateSettings) -> Iterator[tuple[str, BadValueError]
         return  # said by check_template
     slots = SLOTS_DEFAULT if template.slots is None else template.slots
     slot_size = SLOT_SIZE_DEFAULT if template.slot_size is None else template.slot_size
-    needed = (slots + packets) * (slot_size + SLOT_GAP) + template.stack
+    needed = (slots + packets) * (slot_size + SLOT_GAP) + (template.stack or STACK_MIN)
     if needed > template.memory:
         found = f'"{format_size(template.memory)}" for {slots} slots and {packets} packets that elements may keep'
         yield "memory", BadValueError(found, f"at least {format_size(-(-needed // 65536) * 65536)}")
