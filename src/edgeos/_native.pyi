@@ -266,4 +266,5 @@ def measure_lifecycle(
     rounds: int,
     live: int,
     len: int,
+    random: bool = False,
 ) -> dict[str, Any]: ...

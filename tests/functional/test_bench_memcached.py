@@ -18,6 +18,7 @@ TINY = memcached.Plan(
     warm_up_ms=50,
     milliseconds=200,
     offered_ms=300,
+    parked=20,
 )
 
 
@@ -47,6 +48,12 @@ def test_a_tiny_run_says_all(tmp_path: Path) -> None:
     for row in found["results"]["memory"]:
         assert row["rss"] > 0
     assert found["results"]["null_responder"]["requests_per_second"] > 0
+    parked = found["results"]["parked"]
+    assert parked["clients"] == 20
+    assert 500 < parked["bytes_per_client"] < 4096
+    assert parked["clients_in_100_mib"] == int(100 * 2**20 / parked["bytes_per_client"])
+    for what in ("park", "resume", "recycle", "create", "new_answer", "returned_answer"):
+        assert 0 < parked[f"{what}_p50_ns"] <= parked[f"{what}_p99_ns"]
     assert set(found["ratios"].values()) == {None}  # they are of 1,000 clients
     assert (PROGRAM is None) == any("memcached" in what for what in found["not_measured"])
     save(result, tmp_path / "memcached.svg")

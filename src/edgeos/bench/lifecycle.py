@@ -62,8 +62,11 @@ def memory_mode(fwps: int) -> str:
     return "compact" if fwps > GUARD_FWPS_MAX else "guard"
 
 
-def measure_lifecycle(guest: Checkpoint, *, mode: str, rounds: int, live: int) -> Lifecycle:
-    """`rounds` lives, spread over `live` FWPs, in an engine as a node with that `node.memory` makes it."""
+def measure_lifecycle(guest: Checkpoint, *, mode: str, rounds: int, live: int, random: bool = False) -> Lifecycle:
+    """`rounds` lives, spread over `live` FWPs, in an engine as a node with that `node.memory` makes it.
+
+    `random` is whether the guest is granted that.
+    """
     layout = guest.layout
     times = _native.measure_lifecycle(
         make_engine_settings(live + ENGINE_SPARE, BRIDGE.memory, [guest], compact=mode == "compact"),
@@ -79,6 +82,7 @@ def measure_lifecycle(guest: Checkpoint, *, mode: str, rounds: int, live: int) -
         rounds=rounds,
         live=live,
         len=MESSAGE_BYTES,
+        random=random,
     )
     return Lifecycle(
         create=times["create"],

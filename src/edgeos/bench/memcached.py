@@ -17,6 +17,7 @@ from rich.table import Table
 
 from edgeos.bench.cores import load_cores, pinned, service_cores
 from edgeos.bench.machine import this_machine
+from edgeos.bench.memcached_parked import Parked, measure_parked, notes, parked_table
 from edgeos.bench.memcached_subjects import (
     FWPS,
     NULL,
@@ -79,6 +80,8 @@ class Plan:
     warm_up_ms: int
     milliseconds: int
     offered_ms: int
+    parked: int
+    """Clients that are away while their caches are kept; a quarter of them comes back."""
     seconds: float = 60.0
     """After which no more repetitions are begun, nor other numbers of clients."""
 
@@ -95,6 +98,7 @@ FULL = Plan(
     warm_up_ms=150,
     milliseconds=600,
     offered_ms=1500,
+    parked=4000,
     seconds=210.0,
 )
 QUICK = Plan(
@@ -104,6 +108,7 @@ QUICK = Plan(
     warm_up_ms=150,
     milliseconds=600,
     offered_ms=800,
+    parked=1000,
 )
 
 
@@ -150,17 +155,18 @@ def run(quick: bool = False, plan: Plan | None = None) -> Result:
         with bench.subjects(program) as subjects, Steps(bench.steps(len(subjects))) as steps:
             memory = bench.measure_memory(subjects, steps)
             loads = bench.measure_loads(subjects, steps)
+    parked = measure_parked(plan.parked, plan.parked // 4, SMALL_BYTES)
     medians = {key: _median(values) for key, values in loads.items()}
     results = dict(sorted(medians.items(), key=lambda entry: entry[0][1].clients))
     rows = [_row(name, case, load) for (name, case), load in results.items()]
-    ratios = _ratios(loads, memory)
+    client_kib = _client_kib(memory)
+    ratios = {**_ratios(loads, memory), "memory_live_vs_parked": _live_vs_parked(client_kib, parked)}
     not_measured = ["real networks: clients and services share one machine"]
     if program is None:
         not_measured.append("memcached, as a process for each client and as one for all: it is not installed")
     not_measured += bench.skipped
     if machine.cores == 1:
         not_measured.append("the load generator on a core of its own: there is one core only, so services share it")
-    client_kib = _client_kib(memory)
     return Result(
         benchmark="memcached",
         quick=quick,
@@ -172,6 +178,7 @@ def run(quick: bool = False, plan: Plan | None = None) -> Result:
                 {"subject": name, "clients": clients, **asdict(held)} for (name, clients), held in memory.items()
             ],
             "client_kib": client_kib,
+            "parked": parked.as_dict(),
             "quantiles": QUANTILES,
         },
         ratios=ratios,
@@ -182,9 +189,9 @@ def run(quick: bool = False, plan: Plan | None = None) -> Result:
             Bar(name="throughput_vs_shared_1000", value=ratios["throughput_vs_shared_1000"], bar=0.8),
             Bar(name="one client more", value=client_kib, bar=64, better="lower", unit="KiB"),
         ),
-        notes=(*_NOTES, _null_note(null, results), f"C programs by {programs.compiler}"),
+        notes=(*_NOTES, *notes(), _null_note(null, results), f"C programs by {programs.compiler}"),
         not_measured=tuple(not_measured),
-        tables=(_closed_table(results), _offered_table(results), _memory_table(memory)),
+        tables=(_closed_table(results), _offered_table(results), _memory_table(memory), parked_table(parked)),
     )
 
 
@@ -395,6 +402,11 @@ def _client_kib(memory: Mapping[tuple[str, int], Resident]) -> float | None:
     if after is None or before.pss is None or after.pss is None:
         return None
     return (after.pss + after.page_tables - before.pss - before.page_tables) / COMPARED / KIB
+
+
+def _live_vs_parked(client_kib: float | None, parked: Parked) -> float | None:
+    """How much more a client takes that is there than one that is away."""
+    return None if client_kib is None else ratio(client_kib * KIB, parked.bytes_per_client)
 
 
 def _row(subject: str, case: Case, load: Load) -> dict[str, Any]:
