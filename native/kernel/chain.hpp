@@ -95,19 +95,21 @@ struct ChainCounters {
 
 class Chain;
 
-// What Streams knows of a chain instance.
+// What Streams knows of a chain instance; what each message needs comes first.
 struct InstanceStreams {
-  InstanceList connections;
   WorkList parked;            // wait for room in the instance
-  WorkList held_back;         // are not read until those who do not take what is sent have taken it
-  uint32_t clients = 0;       // connections that came to it
-  uint32_t upstreams = 0;     // connections that its guests have opened
-  std::shared_ptr<uint32_t> departing;  // and those that they have closed and that still have a socket
-  uint32_t untold = 0;        // of both, those that are gone and whose end it has yet to hear of
+  Connection* latest = nullptr;  // that was looked up
+  uint32_t latest_flow = 0;   // its flow number; 0: none
   uint32_t held = 0;          // its clients' connections that do not take what is sent: none of its sockets is read
   uint32_t held_clients = 0;  // its connections to upstreams of that kind: clients' sockets are not read
   uint32_t stalled = 0;       // its clients' connections over the output limit: it is not run
+  uint32_t untold = 0;        // connections that are gone and whose end it has yet to hear of
+  uint32_t clients = 0;       // connections that came to it
+  uint32_t upstreams = 0;     // connections that its guests have opened
   bool leaving = false;       // to be released as soon as no message is in flight
+  InstanceList connections;
+  WorkList held_back;         // are not read until those who do not take what is sent have taken it
+  std::shared_ptr<uint32_t> departing;  // connections that its guests have opened and closed, and that still have a socket
 
   uint32_t upstream_room() const {
     const uint32_t used = upstreams + (departing != nullptr ? *departing : 0);
@@ -115,7 +117,7 @@ struct InstanceStreams {
   }
 };
 
-// What each message needs comes first, on two lines of the cache.
+// What each message needs comes first: of packets on two lines of the cache, of connections on the first and that of `streams`.
 struct alignas(64) ChainInstance {
   Chain* chain = nullptr;
   Tenant* tenant = nullptr;
@@ -128,10 +130,11 @@ struct alignas(64) ChainInstance {
   bool connected = false;  // in which order of the chain it stands
   bool blocked = false;
   bool returns = false;  // its owner may come back when it is gone: neither all clients nor one connection
+  Isolation isolation = Isolation::client;
   std::array<Fwp*, kStagesMax> fwps{};
 
   RuleEntry* rule = nullptr;  // that let it in
-  Isolation isolation = Isolation::client;
+  alignas(64) InstanceStreams streams;
   uint32_t number = 0;
   uint32_t flow_count = 0;   // entries of the flow table
   uint32_t flows_ever = 0;   // last flow number given
@@ -139,11 +142,15 @@ struct alignas(64) ChainInstance {
   uint32_t oldest = 0;
   ChainInstance* more_idle = nullptr;  // neighbours in the chain's order of use
   ChainInstance* less_idle = nullptr;
-  InstanceStreams streams;
   // From either thread. Flow numbers are not used again, and 0 is none.
   uint32_t next_flow() {
     const uint32_t flow = std::atomic_ref(flows_ever).fetch_add(1, std::memory_order_relaxed) + 1;
     return flow != 0 ? flow : next_flow();
+  }
+  // Starts to bring near what a connection's next message needs of it.
+  void prefetch() const {
+    prefetch_line(this);
+    prefetch_line(&streams);
   }
   FlowKey owner{};
 };

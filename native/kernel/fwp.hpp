@@ -72,16 +72,26 @@ class alignas(64) Fwp {
     const auto* lines = reinterpret_cast<const uint8_t*>(this);
     for (uint32_t offset = 0; offset < kHotBytes; offset += 64) prefetch_line(lines + offset);
   }
-  // Starts to bring near what its first message will write, while something else goes on.
-  void prefetch() const {
+  // Starts to bring near where its next message will be put, while something else goes on.
+  void prefetch_slot() const {
     if (memory == nullptr) return;
-    for (const void* line : {static_cast<const void*>(messages_), static_cast<const void*>(verdicts_),
-                             static_cast<const void*>(data_), static_cast<const void*>(meta.get())})
-      prefetch_line(line);
+    const uint32_t next = ring.index(ring.tail);
+    prefetch_line(messages_ + next);
+    prefetch_line(slot(next));
+    prefetch_line(&meta[next]);
+  }
+  // And what a call will use.
+  void prefetch_call() const {
+    if (memory == nullptr) return;
+    prefetch_line(verdicts_);
     for (const uint32_t offset : kContextHot) prefetch_line(reinterpret_cast<const uint8_t*>(context) + offset);
     for (const int32_t offset : {-128, -64, 0}) prefetch_line(static_cast<const uint8_t*>(burst.opaque) + offset);
     const uint32_t stack = tmpl_->layout().stack;
     prefetch_line(memory + (stack >= 64 ? stack - 64 : 0));
+  }
+  void prefetch() const {
+    prefetch_slot();
+    prefetch_call();
   }
   FwpState state() const { return state_; }
   const FwpTemplate& tmpl() const { return *tmpl_; }

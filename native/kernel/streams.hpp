@@ -78,7 +78,7 @@ class Streams {
   Delivery deliver(ChainInstance& instance, const Destination& to, uint8_t stage, uint32_t flow, MessageKind kind,
                    const iovec* pieces, uint32_t count);
   // Where an edgeos.stream of this stage leads.
-  Destination destination(const ChainInstance& instance, uint8_t stage, uint32_t flow, int32_t to) const;
+  Destination destination(ChainInstance& instance, uint8_t stage, uint32_t flow, int32_t to) const;
   void open_upstream(ChainInstance& instance, uint8_t stage, uint32_t flow, uint32_t place);
   // A guest's send was cut short.
   void wants_room(ChainInstance& instance, uint8_t stage, uint32_t flow);
@@ -122,6 +122,8 @@ class Streams {
   bool watch(int fd, uint64_t tag, uint32_t events, int operation);
 
   // Towards the instance.
+  Connection* find(ChainInstance& instance, uint32_t flow) const;
+  static void prefetch_after(const Connection& c);
   void serve(Connection& c);
   bool tell_news(Connection& c);
   bool tell(Connection& c, MessageKind kind, const void* data, uint32_t len, uint8_t stage);

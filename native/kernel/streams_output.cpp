@@ -34,7 +34,7 @@ bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == 
 Delivery Streams::deliver(ChainInstance& instance, const Destination& to, uint8_t stage, uint32_t flow, MessageKind kind,
                           const iovec* pieces, uint32_t count) {
   if (kind == MessageKind::packet) return Delivery::refused;
-  Connection* c = index_.find(instance.number, flow);
+  Connection* c = find(instance, flow);
   const bool ours = c != nullptr && c->state != ConnectionState::gone &&
                     // Of several listeners that lead to one stage, a client's answer goes to its own.
                     (to.kind == Destination::Kind::upstream ? c->upstream != 0 && c->stage == stage : c->upstream == 0);
@@ -236,14 +236,14 @@ void Streams::set_pressure(Connection& c, bool over, uint16_t waiting_stages) {
   if (has_news || (was_held && !is_held && c.place == Connection::Place::held_back)) schedule(c);
 }
 
-Destination Streams::destination(const ChainInstance& instance, uint8_t stage, uint32_t flow, int32_t to) const {
-  const Connection* c = index_.find(instance.number, flow);
+Destination Streams::destination(ChainInstance& instance, uint8_t stage, uint32_t flow, int32_t to) const {
+  const Connection* c = find(instance, flow);
   if (c == nullptr || (c->upstream != 0 && c->stage != stage)) return {};
   return instance.chain->spec().stages[stage].routes[c->direction][static_cast<uint32_t>(to) + 2];
 }
 
 void Streams::wants_room(ChainInstance& instance, uint8_t stage, uint32_t flow) {
-  Connection* c = index_.find(instance.number, flow);
+  Connection* c = find(instance, flow);
   if (c == nullptr) return;
   c->cut_short.fetch_and(static_cast<uint16_t>(~(1u << stage)), std::memory_order_relaxed);
   if (c->state == ConnectionState::gone) return;

@@ -45,7 +45,7 @@ class ReadyList {
     if (head_ == nullptr) {
       tail_ = nullptr;
     } else {
-      head_->prefetch();
+      head_->prefetch_call();
     }
     fwp->queued = false;
     return fwp;
