@@ -7,9 +7,7 @@
 namespace edgeos {
 
 FlowTable::FlowTable(uint32_t capacity)
-    : index_(std::bit_ceil(uint64_t{capacity} * 2)), entries_(uint64_t{capacity} + 1), mask_(index_.size() - 1) {
-  free_.reserve(capacity);
-  for (uint32_t i = capacity; i > 0; i--) free_.push_back(i);
+    : index_(std::bit_ceil(uint64_t{capacity} * 3 / 2 + 1)), entries_(uint64_t{capacity} + 1), mask_(index_.size() - 1) {
   for (uint64_t& s : seed_) s = random_seed();
 }
 
@@ -30,9 +28,9 @@ uint32_t FlowTable::find(const FlowKey& key, uint64_t hash) const {
 }
 
 uint32_t FlowTable::insert(const FlowKey& key, uint64_t hash, uint32_t instance, uint32_t flow) {
-  if (free_.empty()) return kNoEntry;
-  const uint32_t entry = free_.back();
-  free_.pop_back();
+  if (size_ == capacity()) return kNoEntry;
+  const uint32_t entry = free_.empty() ? untouched_++ : free_.back();
+  if (!free_.empty()) free_.pop_back();
   entries_[entry] = FlowEntry{key, instance, flow, kNoEntry, kNoEntry};
   uint64_t i = hash & mask_;
   while (index_[i].entry != kNoEntry) i = (i + 1) & mask_;

@@ -1,12 +1,14 @@
 // Maps flows, datagrams in fragments and owners (clients) to chain instances: open addressing with linear probing over
 // 8-byte index slots, entries of one cache line. Keyed hash, so that clients cannot choose collisions.
 //
-// Owner: the worker's dispatcher; not thread-safe. Fixed capacity, allocated once.
+// Owner: the worker's dispatcher; not thread-safe. Fixed capacity. The index is there from the start; entries take memory when
+// they are used for the first time, and the last one that was given up is used first.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "lazy_array.hpp"
 #include "packet_parser.hpp"
 #include "prefetch.hpp"
 
@@ -48,8 +50,9 @@ class FlowTable {
   uint64_t find_slot(uint32_t entry) const;
 
   std::vector<Slot> index_;
-  std::vector<FlowEntry> entries_;
-  std::vector<uint32_t> free_;
+  LazyArray<FlowEntry> entries_;
+  std::vector<uint32_t> free_;  // that were used before
+  uint32_t untouched_ = kNoEntry + 1;  // the first that never was
   uint64_t mask_;
   uint32_t size_ = 0;
   uint64_t seed_[6];

@@ -1,6 +1,9 @@
 // The flow table against std::unordered_map: the same answers after any sequence of inserts, finds and erases.
 #include "../kernel/flow_table.hpp"
 
+#include <unistd.h>
+
+#include <fstream>
 #include <random>
 #include <unordered_map>
 
@@ -84,6 +87,31 @@ TEST(full_table_refuses_and_stays_searchable) {
   model.insert(150);
   CHECK(model.known.contains(150));
   model.check_all(200);
+}
+
+TEST(an_entry_that_was_given_up_is_used_first) {
+  FlowTable table(64);
+  const auto insert = [&](uint64_t n) { return table.insert(key(n), table.hash(key(n)), 0, 0); };
+  insert(1);
+  const uint32_t second = insert(2);
+  insert(3);
+  table.erase(second);
+  CHECK_EQ(insert(4), second);
+}
+
+uint64_t resident_bytes() {
+  uint64_t all = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST(entries_take_memory_when_they_are_used) {
+  constexpr uint32_t kCapacity = 1 << 20;
+  const uint64_t before = resident_bytes();
+  FlowTable table(kCapacity);
+  for (uint64_t n = 0; n < 100; n++) table.insert(key(n), table.hash(key(n)), 0, 0);
+  const uint64_t taken = resident_bytes() - before;
+  CHECK(taken < kCapacity * sizeof(FlowEntry) / 2);  // that is the index
 }
 
 // Keys whose hashes collide are told apart, and an erased one leaves the others behind it reachable. Collisions are made
