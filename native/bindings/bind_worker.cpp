@@ -159,6 +159,7 @@ nb::dict port_dict(const PortSnapshot& s) {
   d["queued"] = s.queued;
   d["mode"] = s.mode;
   d["problem"] = s.problem;
+  d["retired"] = s.retired;
   if (s.connections) {
     d["connections"] = s.connections->connections;
     d["accepted"] = s.connections->accepted;
@@ -315,6 +316,14 @@ void bind_worker(nb::module_& m) {
            },
            "wasm"_a)
       .def("add_port", [](Worker& self, Port& port) { self.add_port(&port); }, "port"_a, nb::keep_alive<1, 2>())
+      .def("add_listener", [](Worker& self, Port& port) { return self.add_listener(&port); }, "port"_a, nb::keep_alive<1, 2>(),
+           nb::call_guard<nb::gil_scoped_release>())
+      .def("change_listeners",
+           [](Worker& self, const std::vector<uint32_t>& opened, const std::vector<uint32_t>& closed) {
+             const nb::gil_scoped_release released;
+             self.change_listeners(opened, closed);
+           },
+           nb::kw_only(), "opened"_a, "closed"_a)
       .def("add_template",
            [](Worker& self, const std::string& name, const nb::bytes& code, uint32_t slots, uint32_t slot_size,
               uint32_t slot_stride, uint32_t messages, uint32_t verdicts, uint32_t data, uint64_t memory, uint32_t stack,

@@ -36,6 +36,11 @@ Dispatcher::Dispatcher(const std::vector<Port*>& ports, const std::vector<std::u
   refresh();
 }
 
+void Dispatcher::add_port() {
+  bursts_.push_back(std::make_unique<Burst>());
+  refresh();
+}
+
 void Dispatcher::refresh() {
   domains_.assign(ports_.size(), 0);
   reverse_only_.assign(ports_.size(), false);

@@ -35,6 +35,9 @@ class Dispatcher {
   // After chains or rules have changed: what was passed on unchanged meets the rules anew; other flows stay.
   void refresh();
 
+  // A port has come behind the others.
+  void add_port();
+
   // Lets no new clients in any more; those that are there stay until they leave.
   void drain();
 

@@ -57,15 +57,25 @@ Streams::Streams(const std::vector<Port*>& ports, std::vector<UpstreamSettings> 
   connecting_.ending = Ending::open_timeout;
   lingering_.timeout_ns = kLingerNs;
   lingering_.ending = Ending::guest;
-  for (uint16_t number = 0; number < ports.size(); number++) {
-    Listener* listener = ports[number]->as_listener();
-    if (listener == nullptr) continue;
-    services_.push_back(std::make_unique<Service>(*listener, number));
-    if (listener->is_udp()) prepare_datagrams();
-    if (!watch(listener->fd(), service_tag(services_.back().get()), EPOLLIN, EPOLL_CTL_ADD))
-      throw_errno(listener->name(), "cannot wait for the listener", "raise fs.epoll.max_user_watches");
-  }
   dispatcher_.set_streams(this);
+}
+
+void Streams::add_listener(Listener& listener, uint16_t port) {
+  services_.push_back(std::make_unique<Service>(listener, port));
+  if (listener.is_udp()) prepare_datagrams();
+  if (!watch(listener.fd(), service_tag(services_.back().get()), EPOLLIN, EPOLL_CTL_ADD))
+    throw_errno(listener.name(), "cannot wait for the listener", "raise fs.epoll.max_user_watches");
+}
+
+void Streams::remove_listener(Listener& listener) {
+  const auto of_it = [&](const auto& service) { return &service->listener == &listener; };
+  const auto found = std::find_if(services_.begin(), services_.end(), of_it);
+  if (found == services_.end()) return;
+  Service& service = **found;
+  stop_listening(service);
+  if (listener.is_udp()) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener.fd(), nullptr);
+  while (!service.flows.empty()) lose(*service.flows.begin()->second, Ending::evicted);
+  listener.close();
 }
 
 Streams::~Streams() {
@@ -542,14 +552,16 @@ void Streams::leave(ChainInstance& instance) {
 }
 
 void Streams::stop_listening() {
-  for (const auto& service : services_) {
-    if (service->stopped) continue;
-    service->stopped = true;
-    service->paused_until_ns = 0;
-    if (service->listener.is_udp()) continue;
-    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, service->listener.fd(), nullptr);
-    service->listener.stop();
-  }
+  for (const auto& service : services_) stop_listening(*service);
+}
+
+void Streams::stop_listening(Service& service) {
+  if (service.stopped) return;
+  service.stopped = true;
+  service.paused_until_ns = 0;
+  if (service.listener.is_udp()) return;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, service.listener.fd(), nullptr);
+  service.listener.stop();
 }
 
 void Streams::shut_down() {

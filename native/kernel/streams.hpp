@@ -70,6 +70,9 @@ class Streams {
   int wait_fd() const { return epoll_.get(); }
   // Lets nobody in any more; who is in stays.
   void stop_listening();
+  // A listener that comes to a running node, or one that goes from it: its connections stay, its flows of datagrams end.
+  void add_listener(Listener& listener, uint16_t port);
+  void remove_listener(Listener& listener);
   // Closes everything.
   void shut_down();
 
@@ -120,6 +123,7 @@ class Streams {
   void finish_connect(Connection& c);
   void handle_event(uint64_t tag, uint32_t events);
   bool watch(int fd, uint64_t tag, uint32_t events, int operation);
+  void stop_listening(Service& service);
 
   // Towards the instance.
   Connection* find(ChainInstance& instance, uint32_t flow) const;

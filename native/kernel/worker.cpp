@@ -33,6 +33,7 @@ Worker::~Worker() {
 void Worker::add_port(Port* port) {
   if (ports_.size() == kPortsMax) throw std::runtime_error("a node has at most " + std::to_string(kPortsMax) + " ports");
   ports_.push_back(port);
+  retired_ports_.push_back(false);
 }
 
 void Worker::add_upstream(UpstreamSettings upstream) { upstreams_.push_back(std::move(upstream)); }
@@ -45,10 +46,10 @@ void Worker::prepare() {
   const uint32_t instances = engine_.settings().fwps + kChainsMax;
   dispatcher_ = std::make_unique<Dispatcher>(ports_, chains_, rules_, decisions_, mma_, settings_.max_flows, instances);
   const auto is_listener = [](Port* port) { return port->as_listener() != nullptr; };
-  if (!upstreams_.empty() || std::any_of(ports_.begin(), ports_.end(), is_listener)) {
-    streams_ = std::make_unique<Streams>(ports_, upstreams_, *dispatcher_, ready_);
-    mma_.set_streams(streams_.get());
-  }
+  if (!upstreams_.empty() || std::any_of(ports_.begin(), ports_.end(), is_listener)) make_streams();
+  for (uint16_t number = 0; number < ports_.size(); number++)
+    if (Listener* listener = ports_[number]->as_listener(); listener != nullptr && !retired_ports_[number])
+      streams_->add_listener(*listener, number);
   for (auto& pool : pools_) {
     prove(pool->tmpl());
     while (pool->maintain(kMaintainIdle)) {
@@ -64,6 +65,11 @@ void Worker::prepare() {
   }
   started_ns_ = clock_.now_ns();
   prepared_ = true;
+}
+
+void Worker::make_streams() {
+  streams_ = std::make_unique<Streams>(ports_, upstreams_, *dispatcher_, ready_);
+  mma_.set_streams(streams_.get());
 }
 
 bool Worker::run_once() {
@@ -381,7 +387,7 @@ Snapshot Worker::snapshot(bool with_guest_counters) {
     for (const auto& chain : chains_) s.chains.push_back(chain_snapshot(*chain, with_guest_counters));
     if (gone_.activations > 0) s.chains.push_back(ChainSnapshot{"(gone)", gone_, true, 0, 0, 0, 0, {}, std::nullopt});
     for (Port* p : ports_) {
-      s.ports.push_back({p->name(), p->counters(), p->queued(), p->mode(), p->problem(), std::nullopt});
+      s.ports.push_back({p->name(), p->counters(), p->queued(), p->mode(), p->problem(), retired_ports_[s.ports.size()], std::nullopt});
       if (const Listener* listener = p->as_listener()) s.ports.back().connections = listener->connections;
     }
     s.decisions = decisions_.counters();

@@ -68,6 +68,7 @@ struct PortSnapshot {
   uint64_t queued = 0;
   std::string mode;
   std::string problem;
+  bool retired = false;
   std::optional<ConnectionCounters> connections;  // of a listener
 };
 
@@ -147,6 +148,10 @@ class Worker {
 
   void call(const std::function<void()>& f);
   void close_chain(uint32_t chain);
+  // The number of a listener that comes to a running node. It lets nobody in before change_listeners().
+  uint32_t add_listener(Port* port);  // the caller keeps it alive
+  // Some listeners let clients in from now on, others none any more: who is in stays, but flows of datagrams end. By number.
+  void change_listeners(const std::vector<uint32_t>& opened, const std::vector<uint32_t>& closed);
   // Listeners let nobody in any more; who is in stays.
   void stop_listening();
   // Lets no new clients in, at listeners and at ports for packets; those that are there stay until they leave.
@@ -172,6 +177,7 @@ class Worker {
 
  private:
   void prepare();
+  void make_streams();
   bool run_timers(uint64_t now_ns);
   static void prove(const FwpTemplate& tmpl);
   void sweep();
@@ -201,6 +207,7 @@ class Worker {
   SpanClock span_clock_;
   Ticker ticker_;
   std::vector<Port*> ports_;
+  std::vector<bool> retired_ports_;  // by number
   std::vector<std::unique_ptr<Pool>> pools_;
   std::vector<std::unique_ptr<Chain>> chains_;
   ChainCounters gone_;  // of chains whose places were given to others

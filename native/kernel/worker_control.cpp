@@ -194,6 +194,31 @@ std::vector<uint32_t> Worker::apply(Change change) {
   return numbers;
 }
 
+uint32_t Worker::add_listener(Port* port) {
+  uint32_t number = 0;
+  call([&] {
+    if (ports_.size() == kPortsMax)
+      throw std::runtime_error("a node has at most " + std::to_string(kPortsMax) + " ports, those included that it once had");
+    number = static_cast<uint32_t>(ports_.size());
+    add_port(port);
+    if (!prepared_) return;
+    dispatcher_->add_port();
+    if (streams_ == nullptr) make_streams();
+  });
+  return number;
+}
+
+void Worker::change_listeners(const std::vector<uint32_t>& opened, const std::vector<uint32_t>& closed) {
+  call([&] {
+    for (const uint32_t number : closed) {
+      retired_ports_.at(number) = true;
+      if (streams_ != nullptr) streams_->remove_listener(*ports_.at(number)->as_listener());
+    }
+    for (const uint32_t number : opened)
+      if (streams_ != nullptr) streams_->add_listener(*ports_.at(number)->as_listener(), static_cast<uint16_t>(number));
+  });
+}
+
 void Worker::drain_executor() {
   while (executor_->outstanding() > 0)
     if (Run* done = executor_->completed()) end_burst(*done, span_clock_.now_ns());

@@ -105,6 +105,11 @@ class Listener final : public Port {
   uint16_t port_number() const { return port_number_; }  // the one that was given, for port 0
   // Lets nobody in any more. A socket that somebody else keeps stays as it is: those who come wait in it.
   void stop();
+  // Nobody will come any more, nor will flows of datagrams go on: the address is free, where nobody else has the socket.
+  void close() {
+    stop();
+    ::close(fd_.release());
+  }
   bool is_shared() const { return settings_.fd >= 0; }
 
   // Takes a token for one more connection; false when they come too fast.

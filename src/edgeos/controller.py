@@ -59,6 +59,7 @@ class _Chain:
     settings: ChainSettings | None
     graph: ChainGraph
     templates: tuple[int, ...]
+    ports: tuple[int, ...]  # numbers of those that its graph names
     number: int
 
 
@@ -67,12 +68,13 @@ class _Rule:
     settings: RuleSettings
     chain: int
     isolation: int
+    port: int | None  # number of the one that it asks for
     order: int
     number: int
 
 
 class Controller:
-    """Of one worker, whose ports are all there. Not thread-safe."""
+    """Of one worker. `ports` are the names of its ports by number, "" for those that are gone. Not thread-safe."""
 
     def __init__(
         self,
@@ -104,11 +106,27 @@ class Controller:
             for stage in self._chains[chain].graph.stages
         ]
 
-    def apply(self, manifest: Manifest, rules: Sequence[Rule], given: Mapping[str, Checkpoint]) -> None:
+    def apply(
+        self,
+        manifest: Manifest,
+        rules: Sequence[Rule],
+        given: Mapping[str, Checkpoint],
+        ports: Sequence[str] | None = None,
+    ) -> None:
         """Makes the worker run the manifest; `rules` are its rules with their numbers, `given` guests already loaded.
 
-        Raises ManifestError, GuestError or LimitError, and then nothing has changed.
+        `ports` are names by number as they are from now on. Raises ManifestError, GuestError or LimitError, and then
+        nothing has changed.
         """
+        before = self._ports
+        try:
+            self._ports = before if ports is None else list(ports)
+            self._apply(manifest, rules, given)
+        except BaseException:
+            self._ports = before
+            raise
+
+    def _apply(self, manifest: Manifest, rules: Sequence[Rule], given: Mapping[str, Checkpoint]) -> None:
         check_settings(manifest)
         cache = CodeCache()
         guests = load_guests(manifest.templates, given, cache, self._progress)
@@ -164,8 +182,8 @@ class Controller:
             name: chain
             for name, chain in self._chains.items()
             if name in wanted
-            and (chain.settings, chain.graph, chain.templates)
-            == (wanted[name].settings, wanted[name].graph, wanted[name].templates)
+            and (chain.settings, chain.graph, chain.templates, chain.ports)
+            == (wanted[name].settings, wanted[name].graph, wanted[name].templates, wanted[name].ports)
         }
         new = [name for name in wanted if name not in kept]
         domains = self._domains_with([chain.graph for chain in wanted.values()])
@@ -189,14 +207,8 @@ class Controller:
         self._tenants = {tenant.name: tenant for tenant in manifest.tenants}
         self._templates = templates
         self._domains = domains
-        self._chains = {
-            name: kept.get(name) or _Chain(chain.settings, chain.graph, chain.templates, given[name])
-            for name, chain in wanted.items()
-        }
-        self._rules = {
-            number: _Rule(r.settings, self._settled(r.chain, numbers), r.isolation, r.order, r.number)
-            for number, r in running.items()
-        }
+        self._chains = {name: kept.get(name) or replace(chain, number=given[name]) for name, chain in wanted.items()}
+        self._rules = {number: replace(r, chain=self._settled(r.chain, numbers)) for number, r in running.items()}
 
     @staticmethod
     def _settled(action: int, numbers: Sequence[int]) -> int:
@@ -208,13 +220,13 @@ class Controller:
         for settings in manifest.chains:
             graph = build_graph(settings, self._ports, list(templates))
             numbers = tuple(templates[stage.template].number for stage in graph.stages)
-            chains[settings.name] = _Chain(settings, graph, numbers, -1)
-        for rule in manifest.rules:
-            if rule.pass_ports:
-                chains[_wire(rule.pass_ports)] = _Chain(None, _wire_graph(*rule.pass_ports), (), -1)
-        for ports in self._wires:
-            chains[_wire(ports)] = _Chain(None, _wire_graph(*ports), (), -1)
+            chains[settings.name] = self._chain(settings, graph, numbers)
+        for ports in (*(rule.pass_ports for rule in manifest.rules if rule.pass_ports), *self._wires):
+            chains[_wire(ports)] = self._chain(None, _wire_graph(*ports), ())
         return chains
+
+    def _chain(self, settings: ChainSettings | None, graph: ChainGraph, templates: tuple[int, ...]) -> _Chain:
+        return _Chain(settings, graph, templates, tuple(self._ports.index(entry.port) for entry in graph.entries), -1)
 
     def _plan_rules(
         self, manifest: Manifest, rules: Sequence[Rule], places: Mapping[str, int]
@@ -227,15 +239,16 @@ class Controller:
             target = _wire(settings.pass_ports) if settings.pass_ports else settings.chain
             action = _DROP_ACTION if target is None else places[target]
             isolate = settings.isolate or isolations.get(settings.chain or "", "shared")
-            wanted = _Rule(settings, action, _ISOLATION[isolate], order, -1)
+            port = None if settings.match.port is None else self._ports.index(settings.match.port)
+            wanted = _Rule(settings, action, _ISOLATION[isolate], port, order, -1)
             known = self._rules.get(rule.number)
-            if known and (known.settings, known.chain, known.isolation) == (settings, action, wanted.isolation):
+            if known and replace(known, order=order, number=-1) == wanted:
                 orders.append((known.number, order))
                 number = known.number
             else:
                 number = next(self._rule_numbers)
                 new.append(_native_rule(number, wanted, self._ports))
-            running[rule.number] = _Rule(settings, action, wanted.isolation, order, number)
+            running[rule.number] = replace(wanted, number=number)
         return new, orders, running
 
     def _domains_with(self, graphs: Sequence[ChainGraph]) -> dict[str, int]:

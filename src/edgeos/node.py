@@ -18,6 +18,7 @@ from edgeos.chain import Chain
 from edgeos.checkpoint import Checkpoint, Layout
 from edgeos.code_cache import CodeCache
 from edgeos.controller import Controller, Rule
+from edgeos.descriptors import require_descriptors
 from edgeos.errors import EdgeosError, LimitError
 from edgeos.guest import load_guests
 from edgeos.handlers import HandlerAnswer, address_bytes, check_request, counter_answers, guest_answer
@@ -77,6 +78,8 @@ class Node:
     def __init__(self, settings: NodeSettings | None = None, *, progress: Callable[[str], None] | None = None) -> None:
         self._manifest = Manifest(node=settings or NodeSettings())
         self._native_ports: dict[str, _native.Port] = {}
+        self._port_names: list[str] = []  # by number; "" once it is gone
+        self._port_kinds: dict[str, str] = {}
         self._progress = progress
         self._guests: dict[str, Checkpoint] = {}
         self._worker: _native.Worker | None = None
@@ -263,15 +266,49 @@ class Node:
     def reconfigure(self, manifest: Manifest) -> None:
         """Makes the node run another manifest: what is the same keeps running, and live clients stay where they are.
 
-        Ports, upstreams and `[node]`, but its two timeouts, cannot change while a node runs; `[unmatched]` cannot go.
-        Raises ManifestError, GuestError, LimitError or EdgeosError, and then nothing has changed.
+        Listeners come and go with it: who is connected to one that goes stays. Other ports, upstreams and `[node]`, but
+        its two timeouts, cannot change while a node runs; `[unmatched]` cannot go. Raises ManifestError, GuestError,
+        LimitError, PortError or EdgeosError, and then nothing has changed.
         """
-        if self._worker is not None and (changed := what_must_restart(self._manifest, manifest)):
+        if self._worker is not None and (
+            changed := what_must_restart(self._manifest, manifest, sockets_stay=_has_sockets(manifest))
+        ):
             raise EdgeosError(f"{changed} cannot change while the node runs: restart it")
         asking = self._changed_asking(manifest)
-        self._change(manifest, rules=self._numbered(manifest.rules))
+        if self._has_ports and self._closed is None and set(manifest.ports) != set(self._manifest.ports):
+            self._change_listeners(manifest)
+        else:
+            ports = [port.name for port in manifest.ports] if not self._has_ports else None
+            self._change(manifest, rules=self._numbered(manifest.rules), ports=ports)
         if asking is not None:
             self._ask_by(asking)
+
+    def _change_listeners(self, manifest: Manifest) -> None:
+        """Opens those that are new or other than before, runs the manifest, and lets nobody in by those that went."""
+        before, after = ({port.name: port for port in m.ports} for m in (self._manifest, manifest))
+        check_settings(manifest)
+        require_descriptors(manifest)
+        new = {name: open_native_port(port) for name, port in after.items() if before.get(name) != port}
+        with self._changing:
+            worker = self._running()[0]
+            gone = [number for number, name in enumerate(self._port_names) if name and after.get(name) != before[name]]
+            try:
+                added = [worker.add_listener(port) for port in new.values()]
+            except RuntimeError as error:
+                raise LimitError(str(error)) from None
+            names = ["" if number in gone else name for number, name in enumerate(self._port_names)]
+            try:
+                self._change(manifest, rules=self._numbered(manifest.rules), ports=[*names, *new])
+            except BaseException:
+                self._port_names += [""] * len(added)
+                worker.change_listeners(opened=[], closed=added)
+                raise
+            worker.change_listeners(opened=added, closed=gone)
+            self._port_names = [*names, *new]
+            self._native_ports = {name: new.get(name) or self._native_ports[name] for name in after}
+            self._port_kinds |= {name: port_kind(port) for name, port in new.items()}
+            if self._asker is not None:
+                self._asker.name_ports(self._port_names)
 
     def _changed_asking(self, manifest: Manifest) -> Asking | None:
         """What a running node must ask by from now on, None if that is as before."""
@@ -297,6 +334,7 @@ class Node:
         *,
         rules: tuple[Rule, ...] | None = None,
         guests: Mapping[str, Checkpoint] | None = None,
+        ports: Sequence[str] | None = None,
     ) -> None:
         with self._changing:
             if self._closed is not None:
@@ -305,7 +343,7 @@ class Node:
             names = {template.name for template in manifest.templates}
             known = {name: guest for name, guest in {**self._guests, **(guests or {})}.items() if name in names}
             if self._controller is not None:
-                self._controller.apply(manifest, rules, known)
+                self._controller.apply(manifest, rules, known, ports)
             self._manifest, self._rules, self._guests = manifest, rules, known
             if self._asker is not None:
                 self._asker.follow()
@@ -372,9 +410,8 @@ class Node:
         """The counters as they are now. Summing the guests' own takes time in proportion to the live clients."""
         if self._closed is not None:
             return self._closed
-        kinds: dict[str, str] = {port.name: port.kind for port in self._manifest.ports}
-        kinds.update({name: port_kind(port) for name, port in self._native_ports.items()})
-        statistics = node_statistics(self._prepared().snapshot(guest_counters), kinds)
+        snapshot = self._prepared().snapshot(guest_counters)
+        statistics = node_statistics(snapshot, self._port_kinds)
         problem = "" if self._asker is None else self._asker.problem
         return replace(statistics, unmatched=replace(statistics.unmatched, problem=problem))
 
@@ -531,10 +568,17 @@ class Node:
                     self._native_ports[port.name] = open_native_port(port, memory)
             for port in ports:
                 worker.add_port(self._native_ports[port.name])
+            self._port_names = [port.name for port in ports]
+            self._port_kinds = {name: port_kind(port) for name, port in self._native_ports.items()}
         except BaseException:
             self._worker = self._controller = None
             raise
         self._has_ports = True
+
+
+def _has_sockets(manifest: Manifest) -> bool:
+    """True if somebody else keeps the ports' sockets."""
+    return any(port.fd is not None for port in manifest.ports)
 
 
 def _without(records: tuple[_Record, ...], name: str) -> tuple[_Record, ...]:

@@ -95,7 +95,7 @@ class PortStatistics:
     `mode` and `problem` are for the user: how the device is used, if there are several ways, and what went wrong.
 
     Of a listener: connections now, all that were accepted, and how many were refused or ended, by reason. A flow of
-    datagrams counts as a connection.
+    datagrams counts as a connection. A retired one was removed or replaced.
     """
 
     name: str
@@ -114,6 +114,7 @@ class PortStatistics:
     refused: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
     lost: int = 0
+    retired: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +256,10 @@ def node_statistics(snapshot: dict[str, Any], kinds: dict[str, str]) -> NodeStat
         )
         for chain in sorted(snapshot["chains"], key=lambda chain: bool(chain["retired"]))
     )
-    ports = (PortStatistics(kind=kinds[port["name"]], **port) for port in snapshot["ports"])
+    ports = (
+        PortStatistics(kind=kinds[port["name"]], **port)
+        for port in sorted(snapshot["ports"], key=lambda port: bool(port["retired"]))
+    )
     tenants = (TenantStatistics(**tenant) for tenant in snapshot["tenants"])
     unmatched = UnmatchedStatistics(**snapshot["unmatched"])
     records = {"chains": tuple(chains), "ports": tuple(ports), "tenants": tuple(tenants), "unmatched": unmatched}

@@ -110,6 +110,10 @@ class Asker:
         self._current = (asking, threading.Lock())
         threading.Thread(target=self._ask, args=(asking,), name="edgeos-unmatched", daemon=True).start()
 
+    def name_ports(self, names: list[str]) -> None:
+        """The node has other ports now; by number."""
+        self._ports = names
+
     @property
     def problem(self) -> str:
         """What the callback raised last, empty if nothing."""

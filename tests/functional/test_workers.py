@@ -385,8 +385,8 @@ def test_a_bad_manifest_changes_nothing_and_all_that_is_wrong_is_said(tmp_path: 
         assert eventually(lambda: "nothing was changed" in node.log)
         assert "chain.all.isolat" in node.log
         assert "rule #1.chain" in node.log
-        node.manifest.write_text(good.replace(str(port), str(free_port())))
-        with pytest.raises(EdgeosError, match=r"^port\.front\.listen cannot change while the node runs: restart it"):
+        node.manifest.write_text(good.replace('kind = "tcp"', 'kind = "tcp"\nbacklog = 5'))
+        with pytest.raises(EdgeosError, match=r"^port\.front\.backlog cannot change while the node runs: restart it"):
             node.ask("reload")
         node.manifest.write_text(good.replace("workers = 2", "workers = 3"))
         with pytest.raises(EdgeosError, match="the number of workers cannot change"):

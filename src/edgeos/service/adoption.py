@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any
 import edgeos
 from edgeos.errors import EdgeosError
 from edgeos.service.control_client import ControlClient
-from edgeos.service.sockets import WorkerSockets
+from edgeos.service.sockets import WorkerSockets, fetch_sockets
 from edgeos.service.worker_link import WorkerLink
 from edgeos.service.worker_settings import kept_manifest, what_workers_cannot_change
 from edgeos.settings import Manifest
@@ -41,7 +40,7 @@ async def adopt(folder: Path, manifest: Manifest, workers: int, report: Callable
                     await _end(path, hello, report)
                     continue
                 if found.sockets is None:
-                    found.sockets = WorkerSockets(manifest.ports, _sockets(client, workers))
+                    found.sockets = WorkerSockets(manifest.ports, fetch_sockets(client, workers))
                 link = await WorkerLink.find(path, hello["pid"])
         except (OSError, EdgeosError):
             path.unlink(missing_ok=True)
@@ -57,19 +56,10 @@ def _fits(hello: dict[str, Any], manifest: Manifest, workers: int) -> bool:
     if hello["version"] != edgeos.__version__ or hello["workers"] != workers or hello["draining"]:
         return False
     try:
-        return not what_workers_cannot_change(kept_manifest(Path(hello["manifest"])), manifest)
+        before = kept_manifest(Path(hello["manifest"]))
+        return before.ports == manifest.ports and not what_workers_cannot_change(before, manifest)
     except (OSError, pickle.PickleError, AttributeError, AssertionError, EOFError):
         return False
-
-
-def _sockets(client: ControlClient, workers: int) -> dict[str, list[int]]:
-    files: dict[str, list[int]] = {}
-    for worker in range(workers):
-        names, received = client.ask_for_files("sockets", worker=worker)
-        for name, file in zip(names, received, strict=True):
-            os.set_inheritable(file, False)
-            files.setdefault(name, []).append(file)
-    return files
 
 
 async def _end(path: Path, hello: dict[str, Any], report: Callable[[str], None]) -> None:

@@ -20,7 +20,7 @@ from edgeos.service.adoption import Found, adopt
 from edgeos.service.control_server import ControlServer, Verb
 from edgeos.service.guests import load_guests
 from edgeos.service.place import WorkerPlace
-from edgeos.service.protocol import Request
+from edgeos.service.protocol import Descriptors, Request
 from edgeos.service.records import WorkerRecord
 from edgeos.service.run_directory import RunDirectory
 from edgeos.service.sockets import WorkerSockets
@@ -176,22 +176,30 @@ class Supervisor:
             changed = what_workers_cannot_change(self._manifest, manifest)
             if changed:
                 raise EdgeosError(f"{changed} cannot change while the node runs: restart it")
+            earlier, sockets = self._sockets, self._sockets.following(manifest, self._workers)
             before, kept = self._kept, keep_manifest(manifest, self._folder.path)
-            await self._reconfigure_all(before, kept)
+            self._sockets = sockets
+            try:
+                await self._reconfigure_all(before, kept, earlier)
+            except BaseException:
+                sockets.close(but=earlier)
+                raise
+            earlier.close(but=sockets)
             self._manifest, self._kept = manifest, kept
             self._spare.replace()
             if before is not None and before != kept:
                 before.unlink(missing_ok=True)
 
-    async def _reconfigure_all(self, before: Path | None, kept: Path) -> None:
-        """Worker after worker; those that have changed go back when one refuses."""
+    async def _reconfigure_all(self, before: Path | None, kept: Path, earlier: WorkerSockets) -> None:
+        """Worker after worker; those that have changed go back, to the earlier sockets too, when one refuses."""
         changed: list[WorkerPlace] = []
         try:
             for place in self._places:
                 if place.link is not None:
                     await place.ask("reconfigure", manifest=str(kept))
                     changed.append(place)
-        except EdgeosError:
+        except BaseException:
+            self._sockets = earlier
             for place in changed:
                 with suppress(EdgeosError):
                     await place.ask("reconfigure", manifest=str(before))
@@ -232,7 +240,11 @@ class Supervisor:
         async def drain(request: Request) -> None:
             self._start(self.drain())
 
-        verbs: dict[str, Verb] = {verb.__name__: verb for verb in (status, statistics, reload, drain)}
+        async def sockets(request: Request) -> Descriptors:
+            files = self._sockets.of_worker(request.number("worker"))
+            return Descriptors(list(files), list(files.values()))
+
+        verbs: dict[str, Verb] = {verb.__name__: verb for verb in (status, statistics, reload, drain, sockets)}
         for verb, keys in (("read_handler", HANDLER_KEYS), ("write_handler", (*HANDLER_KEYS, "value"))):
             verbs[verb] = self._asks_all(verb, keys)
         return verbs

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +23,13 @@ import edgeos
 from edgeos.errors import EdgeosError
 from edgeos.node import Node
 from edgeos.service import node_verbs
+from edgeos.service.control_client import ControlClient
 from edgeos.service.control_server import ControlServer, Verb
 from edgeos.service.protocol import Descriptors, Request
-from edgeos.service.run_directory import tidy
+from edgeos.service.run_directory import CONTROL_SOCKET, tidy
+from edgeos.service.sockets import fetch_sockets
 from edgeos.service.worker_settings import kept_manifest, manifest_of_worker, socket_path
+from edgeos.settings import Manifest, PortSettings
 
 POLL_SECONDS = 0.25
 FLUSH_SECONDS = 2.0
@@ -140,10 +143,32 @@ class WorkerProcess:
         manifest = kept_manifest(path)
         wanted = manifest_of_worker(manifest, self._workers)
         async with self._changes:
-            before = self._node.manifest
-            same = replace(wanted, node=before.node, ports=before.ports)  # as the supervisor has found
-            await asyncio.to_thread(self._node.reconfigure, same)
-            self._manifest, self._manifest_path = manifest, path
+            files = await asyncio.to_thread(self._files_for, manifest)
+            try:
+                ports = tuple(self._with_socket(port, files) for port in wanted.ports)
+                same = replace(wanted, node=self._node.manifest.node, ports=ports)  # as the supervisor has found
+                await asyncio.to_thread(self._node.reconfigure, same)
+            except BaseException:
+                _close(files, but=self._files)
+                raise
+            _close(self._files, but=files)
+            self._files, self._manifest, self._manifest_path = files, manifest, path
+
+    def _files_for(self, manifest: Manifest) -> dict[str, list[int]]:
+        """The sockets of a manifest's ports: those that are here of ports as before, and copies of the supervisor's."""
+        if manifest.ports == self._manifest.ports:
+            return self._files
+        same = {port.name for port in manifest.ports if port in self._manifest.ports} & self._files.keys()
+        with ControlClient(self._path.parent / CONTROL_SOCKET) as supervisor:
+            files = fetch_sockets(supervisor, self._workers)
+        kept = {name: self._files[name] for name in same}
+        _close({name: files[name] for name in same})
+        return {**files, **kept}
+
+    def _with_socket(self, port: PortSettings, files: dict[str, list[int]]) -> PortSettings:
+        return (
+            port if self._index is None or port.name not in files else replace(port, fd=files[port.name][self._index])
+        )
 
     async def drain(self, request: Request) -> None:
         """Lets no new clients in."""
@@ -189,6 +214,13 @@ class WorkerProcess:
         end = loop.time() + FLUSH_SECONDS
         while self._server.connections and loop.time() < end:
             await asyncio.sleep(0.01)
+
+
+def _close(files: Mapping[str, list[int]], *, but: Mapping[str, list[int]] | None = None) -> None:
+    for name, of_port in files.items():
+        if but is None or but.get(name) != of_port:
+            for file in of_port:
+                os.close(file)
 
 
 async def _run(told: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ def what_workers_cannot_change(before: Manifest, after: Manifest) -> str:
     """What differs that workers must be started again for; empty if nothing does."""
     if number_of_workers(before) != number_of_workers(after):
         return "the number of workers"
-    if changed := what_must_restart(before, after):
+    if changed := what_must_restart(before, after, sockets_stay=True):
         return changed
     if steered_by_destination(before) != steered_by_destination(after):
         return "the side of a port that clients are on"
