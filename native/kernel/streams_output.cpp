@@ -1,10 +1,8 @@
 // What leaves: bytes from guests to sockets, the queues of those who read slowly, and the calls by which guests send.
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "stream_parts.hpp"
 
@@ -86,55 +84,6 @@ bool Streams::write(Connection& c, const iovec* pieces, uint32_t count) {
   }
   update_pressure(c);
   return true;
-}
-
-// What the network does not take at once is lost, as datagrams may be.
-bool Streams::write_datagrams(Connection& c, const iovec* pieces, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    ssize_t sent;
-    if (c.service == nullptr) {
-      sent = send(c.fd, pieces[i].iov_base, pieces[i].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } else {
-      sent = send_datagram(c, pieces[i]);
-      PortCounters& traffic = c.service->listener.traffic();
-      sent < 0 ? traffic.send_dropped++ : traffic.sent++;
-      if (sent > 0) traffic.sent_bytes += static_cast<uint64_t>(sent);
-    }
-    if (sent >= 0) touch(c);
-  }
-  return true;
-}
-
-ssize_t Streams::send_datagram(const Connection& c, const iovec& piece) {
-  const Listener& listener = c.service->listener;
-  SocketAddress peer = socket_address(c.peer, listener.family());
-  const SocketAddress local = socket_address(c.local, listener.family());
-  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(in6_pktinfo))] = {};
-  msghdr message{};
-  message.msg_name = &peer.storage;
-  message.msg_namelen = peer.length;
-  message.msg_iov = const_cast<iovec*>(&piece);
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* head = CMSG_FIRSTHDR(&message);
-  if (listener.family() == AF_INET) {
-    in_pktinfo info{};
-    info.ipi_spec_dst = reinterpret_cast<const sockaddr_in*>(local.get())->sin_addr;
-    head->cmsg_level = IPPROTO_IP;
-    head->cmsg_type = IP_PKTINFO;
-    head->cmsg_len = CMSG_LEN(sizeof info);
-    message.msg_controllen = CMSG_SPACE(sizeof info);
-    std::memcpy(CMSG_DATA(head), &info, sizeof info);
-  } else {
-    in6_pktinfo info{};
-    info.ipi6_addr = reinterpret_cast<const sockaddr_in6*>(local.get())->sin6_addr;
-    head->cmsg_level = IPPROTO_IPV6;
-    head->cmsg_type = IPV6_PKTINFO;
-    head->cmsg_len = CMSG_LEN(sizeof info);
-    std::memcpy(CMSG_DATA(head), &info, sizeof info);
-  }
-  return sendmsg(listener.fd(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void Streams::flush(Connection& c) {

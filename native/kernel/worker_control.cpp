@@ -285,4 +285,21 @@ std::vector<HandlerAnswer> Worker::access(uint32_t chain, uint8_t stage, const s
   return answers;
 }
 
+void Worker::close_chain(uint32_t chain) {
+  call([&] { chains_.at(chain)->close(); });
+}
+
+void Worker::stop_listening() {
+  call([&] {
+    if (streams_ != nullptr) streams_->stop_listening();
+  });
+}
+
+void Worker::drain() {
+  stop_listening();
+  call([&] {
+    if (dispatcher_ != nullptr) dispatcher_->drain();
+  });
+}
+
 }  // namespace edgeos
