@@ -51,7 +51,7 @@ class Lab:
     def __init__(self, stack: ExitStack, kind: str) -> None:
         self.client, self.node, self.server = (stack.enter_context(netns.Namespace()) for _ in range(3))
         self.kind = kind
-        if kind == "afpacket":
+        if kind != "tap":
             netns.join(self.client, "lan0", self.node, "lan")
             netns.join(self.server, "wan0", self.node, "wan")
             for device in ("lan", "wan"):

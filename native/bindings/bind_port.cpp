@@ -11,6 +11,8 @@
 #include "../ports/packet_socket.hpp"
 #include "../ports/pcap_port.hpp"
 #include "../ports/tap_port.hpp"
+#include "../ports/xdp_pair_port.hpp"
+#include "../ports/xdp_pairs.hpp"
 #include "bindings.hpp"
 
 namespace nb = nanobind;
@@ -29,6 +31,10 @@ std::vector<MemoryPacket> packets_from(const std::vector<TimedBytes>& packets) {
   }
   return all;
 }
+
+nb::tuple frames_to(const XdpFrameCounts& f) { return nb::make_tuple(f.taken, f.filled, f.held, f.free_to_send, f.sending); }
+
+nb::bytes program_to(const std::vector<bpf_insn>& program) { return nb::bytes(program.data(), program.size() * sizeof(bpf_insn)); }
 
 nb::list packets_to(const std::vector<MemoryPacket>& packets) {
   nb::list all;
@@ -121,16 +127,27 @@ void bind_port(nb::module_& m) {
            "device"_a, "umem"_a, "queue"_a = AfXdpPort::kAllQueues, "take"_a = std::vector<Rule>{})
       .def("frames", [](const AfXdpPort& self) {
         nb::list all;
-        for (const XdpFrameCounts& f : self.frames())
-          all.append(nb::make_tuple(f.taken, f.filled, f.held, f.free_to_send, f.sending));
+        for (const XdpFrameCounts& f : self.frames()) all.append(frames_to(f));
         return all;
       });
-  m.def("xdp_program",
-        [](const std::vector<Rule>& take) {
-          const std::vector<bpf_insn> program = make_xdp_program(take, -1);
-          return nb::bytes(program.data(), program.size() * sizeof(bpf_insn));
+  nb::class_<XdpPairPort, Port>(m, "XdpPairPort", "An AF_XDP port as one of several workers has it.")
+      .def(nb::init<std::string, const std::string&, int, bool>(), "name"_a, "device"_a, "space"_a, nb::kw_only(), "everything"_a)
+      .def("frames", [](const XdpPairPort& self) { return frames_to(self.frames()); });
+  m.def("open_xdp_pairs",
+        [](const std::string& device, uint32_t workers, bool by_destination, int queue, const std::vector<Rule>& take) {
+          XdpPairs pairs = open_xdp_pairs(device, workers, by_destination, queue, take);
+          std::vector<int> spaces;
+          for (Descriptor& space : pairs.spaces) spaces.push_back(space.release());
+          return std::make_pair(pairs.link.release(), spaces);
         },
-        "take"_a);
+        "device"_a, nb::kw_only(), "workers"_a, "by_destination"_a, "queue"_a, "take"_a,
+        "Descriptors that keep them: the program's hold on the device, and a network namespace for each worker.");
+  m.def("xdp_program", [](const std::vector<Rule>& take) { return program_to(make_xdp_program(take, -1)); }, "take"_a);
+  m.def("xdp_spreading_program",
+        [](const std::vector<Rule>& take, uint32_t workers, bool by_destination, int queue) {
+          return program_to(make_spreading_program(take, {-1, workers, by_destination, queue}));
+        },
+        "take"_a, nb::kw_only(), "workers"_a, "by_destination"_a, "queue"_a = -1);
 }
 
 }  // namespace edgeos

@@ -23,17 +23,13 @@ int own_or_copy(const std::string& device, int fd) {
 
 AfPacketPort::AfPacketPort(std::string name, const std::string& device, const std::string& mode, int fd)
     : DevicePort(std::move(name), device, own_or_copy(device, fd)),
-      send_bytes_(std::make_unique_for_overwrite<uint8_t[]>(kSendBytesMax)) {
+      sender_(fd_.get()) {
   mode_ = mode;
   for (uint32_t i = 0; i < OffloadBurst::kFramesMax; i++) {
     receive_parts_[i] = {burst_.slot(i), OffloadBurst::kReadBytesMax};
     receive_messages_[i].msg_hdr.msg_iov = &receive_parts_[i];
     receive_messages_[i].msg_hdr.msg_iovlen = 1;
     receive_messages_[i].msg_hdr.msg_control = receive_controls_[i].bytes.data();
-  }
-  for (uint32_t i = 0; i < kSendPacketsMax; i++) {
-    send_messages_[i].msg_hdr.msg_iov = &send_parts_[i];
-    send_messages_[i].msg_hdr.msg_iovlen = 1;
   }
 }
 
@@ -77,45 +73,8 @@ void AfPacketPort::read_statistics() {
     counters_.receive_overrun += statistics.tp_drops;  // since it was last read
 }
 
-bool AfPacketPort::send(const uint8_t* data, uint32_t len, uint64_t) {
-  const uint64_t bytes = uint64_t{len} + sizeof(VnetHeader);
-  if (send_count_ == kSendPacketsMax || bytes > kSendBytesMax - send_used_) return false;
-  uint8_t* at = send_bytes_.get() + send_used_;
-  std::memset(at, 0, sizeof(VnetHeader));  // a complete packet
-  if (len > 0) std::memcpy(at + sizeof(VnetHeader), data, len);
-  send_parts_[send_count_++] = {at, bytes};
-  send_used_ += static_cast<uint32_t>(bytes);
-  return true;
-}
-
 void AfPacketPort::flush() {
-  uint32_t done = 0;
-  while (done < send_count_) {
-    const int count = sendmmsg(fd_.get(), &send_messages_[done], send_count_ - done, MSG_DONTWAIT);
-    if (count > 0) {
-      counters_.sent += static_cast<uint32_t>(count);
-      for (int i = 0; i < count; i++, done++) counters_.sent_bytes += send_parts_[done].iov_len - sizeof(VnetHeader);
-    } else if (errno == EAGAIN || errno == ENOBUFS) {
-      break;
-    } else if (errno != EINTR) {
-      drop_refused();
-      done++;
-    }
-  }
-  retire_sent(done);
-}
-
-// Moves what the device did not take yet to the front.
-void AfPacketPort::retire_sent(uint32_t done) {
-  uint8_t* at = send_bytes_.get();
-  for (uint32_t i = done; i < send_count_; i++) {
-    const size_t bytes = send_parts_[i].iov_len;
-    std::memmove(at, send_parts_[i].iov_base, bytes);
-    send_parts_[i - done] = {at, bytes};
-    at += bytes;
-  }
-  send_count_ -= done;
-  send_used_ = static_cast<uint32_t>(at - send_bytes_.get());
+  if (const int error = sender_.flush(counters_); error != 0) note_refused(error);
 }
 
 }  // namespace edgeos

@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 
 #include <array>
-#include <memory>
 
 #include "device_port.hpp"
+#include "packet_sender.hpp"
 
 namespace edgeos {
 
@@ -23,16 +23,11 @@ class AfPacketPort final : public DevicePort {
   // packet_socket.hpp; -1: one of its own.
   AfPacketPort(std::string name, const std::string& device, const std::string& mode = {}, int fd = -1);
 
-  bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
+  bool send(const uint8_t* data, uint32_t len, uint64_t) override { return sender_.send(data, len); }
   void flush() override;
-  uint32_t queued() const override { return send_count_; }
+  uint32_t queued() const override { return sender_.queued(); }
 
  private:
-  static constexpr uint32_t kSendPacketsMax = 256;
-  // Room for a full queue of packets of MTU 1500; larger packets fill it with fewer.
-  static constexpr uint32_t kSendBytesMax = kSendPacketsMax * 2048;
-  static_assert(kSendBytesMax >= OffloadBurst::kReadBytesMax);
-
   struct Control {  // room for the one control message asked for
     alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(sizeof(tpacket_auxdata))> bytes;
   };
@@ -40,15 +35,11 @@ class AfPacketPort final : public DevicePort {
   void fill_burst(uint32_t frames_max) override;
   void add_frame(uint32_t i);
   void read_statistics();
-  void retire_sent(uint32_t done);
 
   std::array<iovec, OffloadBurst::kFramesMax> receive_parts_{};
   std::array<Control, OffloadBurst::kFramesMax> receive_controls_{};
   std::array<mmsghdr, OffloadBurst::kFramesMax> receive_messages_{};
-  std::unique_ptr<uint8_t[]> send_bytes_;
-  std::array<iovec, kSendPacketsMax> send_parts_{};
-  std::array<mmsghdr, kSendPacketsMax> send_messages_{};
-  uint32_t send_count_ = 0, send_used_ = 0;
+  PacketSender sender_;
   uint64_t statistics_read_ns_ = 0;
 };
 

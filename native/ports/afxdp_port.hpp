@@ -8,14 +8,12 @@
 // thread. receive_overrun counts what found no frame or was larger than one. Needs CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <vector>
 
 #include "device_port.hpp"
 #include "link_watch.hpp"
-#include "xdp_program.hpp"
-#include "xdp_socket.hpp"
+#include "xdp_intake.hpp"
 
 namespace edgeos {
 
@@ -35,8 +33,6 @@ class AfXdpPort final : public LivePort {
   std::vector<XdpFrameCounts> frames() const;  // of each socket, for tests
 
  private:
-  void open_sockets(int queue);
-  void attach(const std::vector<Rule>& take);
   void listen();
   bool refuse(uint32_t len);
   void look(uint64_t now_ns);
@@ -46,14 +42,8 @@ class AfXdpPort final : public LivePort {
   const std::shared_ptr<Umem> umem_;
   const Descriptor promiscuous_, wait_fd_;
   LinkWatch watch_;
-  // Sockets go before the map that holds them, and the link, last made, goes first of all.
-  std::unique_ptr<Descriptor> map_, program_;
-  std::vector<std::unique_ptr<XdpSocket>> sockets_;
-  std::unique_ptr<Descriptor> link_;
-  XdpSocket* sender_ = nullptr;
-  size_t next_socket_ = 0;
-  std::vector<xdp_desc> received_;
-  std::vector<uint64_t> lost_;  // by socket, when last asked
+  XdpIntake intake_;
+  XdpSocket* const sender_;
   uint64_t looked_ns_ = 0, counted_ns_ = 0;
   bool gone_ = false;
 };

@@ -30,24 +30,39 @@ const char* fix_for(int error) {
   return "AF_XDP needs Linux 5.10 or later with CONFIG_XDP_SOCKETS: use kind = \"afpacket\"";
 }
 
-}  // namespace
-
-int make_socket_map(const std::string& device, uint32_t queues) {
+// All maps of ours lead from a number to a number.
+int make_map(const std::string& device, bpf_map_type type, uint32_t entries) {
   bpf_attr attributes{};
-  attributes.map_type = BPF_MAP_TYPE_XSKMAP;
+  attributes.map_type = type;
   attributes.key_size = attributes.value_size = sizeof(uint32_t);
-  attributes.max_entries = queues;
+  attributes.max_entries = entries;
   const int fd = bpf(BPF_MAP_CREATE, attributes);
-  if (fd < 0) throw_errno(device, "cannot make a BPF map of sockets", fix_for(errno));
+  if (fd < 0) throw_errno(device, "cannot make a BPF map", fix_for(errno));
   return fd;
 }
 
-void set_map_socket(const std::string& device, int map, uint32_t queue, int socket) {
+int set_entry(int map, uint32_t key, uint32_t value) {
   bpf_attr attributes{};
   attributes.map_fd = static_cast<uint32_t>(map);
-  attributes.key = reinterpret_cast<uint64_t>(&queue);
-  attributes.value = reinterpret_cast<uint64_t>(&socket);
-  if (bpf(BPF_MAP_UPDATE_ELEM, attributes) < 0) throw_errno(device, "cannot give the socket to the BPF map", fix_for(errno));
+  attributes.key = reinterpret_cast<uint64_t>(&key);
+  attributes.value = reinterpret_cast<uint64_t>(&value);
+  return bpf(BPF_MAP_UPDATE_ELEM, attributes);
+}
+
+}  // namespace
+
+int make_socket_map(const std::string& device, uint32_t queues) { return make_map(device, BPF_MAP_TYPE_XSKMAP, queues); }
+
+void set_map_socket(const std::string& device, int map, uint32_t queue, int socket) {
+  if (set_entry(map, queue, static_cast<uint32_t>(socket)) < 0)
+    throw_errno(device, "cannot give the socket to the BPF map", fix_for(errno));
+}
+
+int make_device_map(const std::string& device, uint32_t workers) { return make_map(device, BPF_MAP_TYPE_DEVMAP, workers); }
+
+void set_map_device(const std::string& device, int map, uint32_t worker, int interface) {
+  if (set_entry(map, worker, static_cast<uint32_t>(interface)) < 0)
+    throw_errno(device, "cannot give a worker's veth pair to the BPF map", fix_for(errno));
 }
 
 int load_xdp_program(const std::string& device, const std::vector<bpf_insn>& program) {

@@ -60,4 +60,9 @@ QueueCounts count_queues(const std::string& device) {
   return {std::max(1u, channels.rx_count + channels.combined_count), std::max(1u, channels.tx_count + channels.combined_count)};
 }
 
+void throw_no_queue(const std::string& device, int queue, uint32_t queues) {
+  throw std::runtime_error(device + ": there is no queue " + std::to_string(queue) + " (it has " + std::to_string(queues) +
+                           ", counted from 0: `ethtool -l " + device + "`)");
+}
+
 }  // namespace edgeos

@@ -28,4 +28,6 @@ Interface find_interface(const std::string& device);
 // As the driver says; one of each where it does not.
 QueueCounts count_queues(const std::string& device);
 
+[[noreturn]] void throw_no_queue(const std::string& device, int queue, uint32_t queues);
+
 }  // namespace edgeos

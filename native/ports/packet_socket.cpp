@@ -59,28 +59,41 @@ void let_arrivals_in(int fd, const std::string& device) {
   set_filter(fd, device, arrivals);
 }
 
-Descriptor bound_socket(const std::string& device, bool closed) {
+Descriptor packet_socket(const std::string& device) {
   // Protocol 0 receives nothing: packets of other interfaces must not slip in before bind(2).
-  Descriptor socket_fd(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const int fd = socket_fd.get();
-  if (fd < 0) throw_errno(device, "cannot open a packet socket", kPrivilege);
-  const int index = find_interface(device).index;
-  set_option(fd, device, PACKET_IGNORE_OUTGOING, 1, "cannot ignore outgoing packets", "needs Linux 4.20 or later");
-  set_option(fd, device, PACKET_VNET_HDR, 1, "cannot ask for virtio headers", "needs Linux 2.6.33 or later");
-  set_option(fd, device, PACKET_AUXDATA, 1, "cannot ask for VLAN tags", "needs Linux 2.6.21 or later");
-  enlarge(fd, SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
-  enlarge(fd, SO_SNDBUFFORCE, SO_SNDBUF, kSendBufferBytes);
-  if (closed) shut_the_door(fd, device);
+  Descriptor fd(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) throw_errno(device, "cannot open a packet socket", kPrivilege);
+  set_option(fd.get(), device, PACKET_VNET_HDR, 1, "cannot ask for virtio headers", "needs Linux 2.6.33 or later");
+  enlarge(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, kSendBufferBytes);
+  return fd;
+}
+
+// Protocol 0: nothing is received.
+void bind_to(int fd, const std::string& device, int interface, uint16_t protocol) {
   sockaddr_ll address{};
   address.sll_family = AF_PACKET;
-  address.sll_protocol = htons(ETH_P_ALL);
-  address.sll_ifindex = index;
+  address.sll_protocol = htons(protocol);
+  address.sll_ifindex = interface;
   if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0)
     throw_errno(device, "cannot bind to the interface", "is it being removed?");
-  packet_mreq promiscuous{};
-  promiscuous.mr_ifindex = index;
-  promiscuous.mr_type = PACKET_MR_PROMISC;
-  set_option(fd, device, PACKET_ADD_MEMBERSHIP, promiscuous, "cannot set promiscuous mode", kPrivilege);
+}
+
+void make_promiscuous(int fd, const std::string& device, int interface) {
+  packet_mreq membership{};
+  membership.mr_ifindex = interface;
+  membership.mr_type = PACKET_MR_PROMISC;
+  set_option(fd, device, PACKET_ADD_MEMBERSHIP, membership, "cannot set promiscuous mode", kPrivilege);
+}
+
+Descriptor receiving_socket(const std::string& device, bool closed) {
+  Descriptor socket_fd = packet_socket(device);
+  const int fd = socket_fd.get(), interface = find_interface(device).index;
+  set_option(fd, device, PACKET_IGNORE_OUTGOING, 1, "cannot ignore outgoing packets", "needs Linux 4.20 or later");
+  set_option(fd, device, PACKET_AUXDATA, 1, "cannot ask for VLAN tags", "needs Linux 2.6.21 or later");
+  enlarge(fd, SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
+  if (closed) shut_the_door(fd, device);
+  bind_to(fd, device, interface, ETH_P_ALL);
+  make_promiscuous(fd, device, interface);
   return socket_fd;
 }
 
@@ -97,13 +110,21 @@ void join_group(int fd, int first, const std::string& device) {
 
 }  // namespace
 
-int open_packet_socket(const std::string& device) { return bound_socket(device, false).release(); }
+int open_packet_socket(const std::string& device) { return receiving_socket(device, false).release(); }
+
+int open_sending_socket(const std::string& device, bool promiscuous) {
+  Descriptor fd = packet_socket(device);
+  const int interface = find_interface(device).index;
+  bind_to(fd.get(), device, interface, 0);
+  if (promiscuous) make_promiscuous(fd.get(), device, interface);
+  return fd.release();
+}
 
 std::vector<int> open_packet_group(const std::string& device, uint32_t sockets, bool by_destination) {
   if (sockets <= 1) return {open_packet_socket(device)};
   std::vector<Descriptor> group;
   while (group.size() < sockets) {
-    group.push_back(bound_socket(device, true));
+    group.push_back(receiving_socket(device, true));
     join_group(group.back().get(), group.front().get(), device);
   }
   std::vector<sock_filter> code = steering_program(by_destination, sockets);

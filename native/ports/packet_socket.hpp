@@ -16,6 +16,9 @@ namespace edgeos {
 
 int open_packet_socket(const std::string& device);
 
+// Sends only, and takes virtio headers. `promiscuous`: the device hands over packets for other machines, too, meanwhile.
+int open_sending_socket(const std::string& device, bool promiscuous);
+
 // So many, in the order of their places. `by_destination`: clients are at the other end of what arrives here.
 std::vector<int> open_packet_group(const std::string& device, uint32_t sockets, bool by_destination);
 

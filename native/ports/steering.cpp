@@ -2,6 +2,7 @@
 
 #include <linux/if_ether.h>
 
+#include <cstddef>
 #include <stdexcept>
 
 namespace edgeos {
@@ -73,6 +74,35 @@ void translate(const sock_filter& in, std::vector<bpf_insn>& out) {
   }
 }
 
+// Leaves the Ethernet type behind up to kTagsMax tags in R3, and kAt behind it.
+void pass_tags(Assembler& a, Assembler::Label cut_short) {
+  const Assembler::Label untagged = a.label();
+  a.go_unless_bytes(kData, ETH_HLEN, cut_short);
+  a.load_big16(R3, kData, 12);
+  a.move(kAt, kData);
+  a.add(kAt, ETH_HLEN);
+  for (uint32_t tag = 0; tag < kTagsMax; tag++) {
+    const Assembler::Label tagged = a.label();
+    a.go_if(BPF_JEQ, R3, ETH_P_8021Q, tagged);
+    a.go_if(BPF_JNE, R3, ETH_P_8021AD, untagged);
+    a.place(tagged);
+    a.go_unless_bytes(kAt, 4, cut_short);
+    a.load_big16(R3, kAt, 2);
+    a.add(kAt, 4);
+  }
+  a.place(untagged);
+}
+
+// So many words of an address, folded to one in R4 as they lie in the packet.
+void fold(Assembler& a, uint8_t base, int16_t offset, int16_t words, Assembler::Label cut_short) {
+  a.go_unless_bytes(base, offset + 4 * words, cut_short);
+  a.load32(R4, base, offset);
+  for (int16_t word = 1; word < words; word++) {
+    a.load32(R5, base, static_cast<int16_t>(offset + 4 * word));
+    a.xor_register(R4, R5);
+  }
+}
+
 }  // namespace
 
 std::vector<sock_filter> steering_program(bool by_destination, uint32_t workers) {
@@ -101,6 +131,32 @@ std::vector<bpf_insn> to_extended(const std::vector<sock_filter>& program) {
     aim(starts[i] + 1, i + 1 + program[i].jf);
   }
   return out;
+}
+
+void steer(Assembler& a, bool by_destination, uint32_t workers) {
+  const Assembler::Label four = a.label(), six = a.label(), hash = a.label(), cut_short = a.label(), chosen = a.label();
+  a.load32(kData, kContext, offsetof(xdp_md, data));
+  a.load32(kEnd, kContext, offsetof(xdp_md, data_end));
+  pass_tags(a, cut_short);
+  a.go_if(BPF_JEQ, R3, ETH_P_IP, four);
+  a.go_if(BPF_JEQ, R3, ETH_P_IPV6, six);
+  fold(a, kData, by_destination ? 2 : 8, 1, cut_short);
+  a.go(hash);
+  a.place(four);
+  fold(a, kAt, by_destination ? 16 : 12, 1, cut_short);
+  a.go(hash);
+  a.place(six);
+  fold(a, kAt, by_destination ? 24 : 8, 4, cut_short);
+  a.place(hash);
+  a.to_big32(R4);
+  a.multiply32(R4, kGolden);
+  a.shift_right32(R4, 16);
+  a.modulo32(R4, workers);
+  a.move(R2, R4);
+  a.go(chosen);
+  a.place(cut_short);
+  a.set(R2, 0);
+  a.place(chosen);
 }
 
 }  // namespace edgeos

@@ -12,12 +12,17 @@
 #include <cstdint>
 #include <vector>
 
+#include "bpf_assembler.hpp"
+
 namespace edgeos {
 
 // Classic BPF, for packet sockets: its result is the number of a worker, below `workers`.
 std::vector<sock_filter> steering_program(bool by_destination, uint32_t workers);
 
-// The same for where the kernel asks for extended BPF. For the few instructions that steering programs have.
+// The same for where the kernel asks for extended BPF with a socket's packets. For the few instructions that steering programs have.
 std::vector<bpf_insn> to_extended(const std::vector<sock_filter>& program);
+
+// The same choice in an XDP program that has its context in kContext: leaves the worker's number in R2, and goes on.
+void steer(Assembler& a, bool by_destination, uint32_t workers);
 
 }  // namespace edgeos

@@ -38,10 +38,11 @@ Umem::Size Umem::size_for(const std::vector<std::pair<std::string, int>>& device
   return size;
 }
 
-Umem::Umem(const std::vector<std::pair<std::string, int>>& devices) {
-  const Size size = size_for(devices);
-  frames_ = size.frames;
-  frame_bytes_ = size.frame_bytes;
+Umem::Size Umem::size_to_receive(const std::string& device, uint32_t mtu) {
+  return {kReceiveFrames, frame_bytes_for(device, mtu)};
+}
+
+Umem::Umem(const Size& size) : frames_(size.frames), frame_bytes_(size.frame_bytes) {
   const size_t bytes = size.bytes();
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) throw_errno("AF_XDP", "cannot allocate " + std::to_string(bytes >> 20) + " MiB", "use fewer queues");

@@ -27,8 +27,12 @@ class Umem {
   // What the memory for these devices takes, which is locked.
   static Size size_for(const std::vector<std::pair<std::string, int>>& devices);
 
+  // To receive by one queue what a device with that MTU has received.
+  static Size size_to_receive(const std::string& device, uint32_t mtu);
+
+  explicit Umem(const Size& size);
   // For these devices, each with a queue or -1 for all its queues. Throws when one cannot be had, or its MTU is too large.
-  explicit Umem(const std::vector<std::pair<std::string, int>>& devices);
+  explicit Umem(const std::vector<std::pair<std::string, int>>& devices) : Umem(size_for(devices)) {}
   ~Umem();
   Umem(const Umem&) = delete;
   Umem& operator=(const Umem&) = delete;

@@ -3,10 +3,12 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstring>
 #include <stdexcept>
+
+#include "bpf_assembler.hpp"
+#include "steering.hpp"
 
 namespace edgeos {
 namespace {
@@ -15,77 +17,9 @@ constexpr uint32_t kExtensionsMax = 4;
 constexpr uint32_t kVlanTagsMax = 2;
 constexpr int32_t kRedirectMap = 51;  // BPF_FUNC_redirect_map
 
-enum : uint8_t { R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 };
-constexpr uint8_t kContext = R6, kData = R7, kEnd = R8, kAt = R9;  // kept over the whole program
-
 // What the parser finds out, on the stack; all 0 at first. Addresses are words as they lie in the packet.
 enum : int16_t { kVlan = -4, kEthertype = -8, kVersion = -12, kProtocol = -16, kSourcePort = -20, kDestinationPort = -24,
                  kHasPorts = -28, kSource = -48, kDestination = -64, kStackEnd = -64 };
-
-class Assembler {
- public:
-  using Label = size_t;
-
-  Label label() {
-    places_.push_back(-1);
-    return places_.size() - 1;
-  }
-  void place(Label label) { places_[label] = static_cast<ptrdiff_t>(code_.size()); }
-
-  void emit(unsigned opcode, uint8_t dst, uint8_t src, int16_t offset, int32_t immediate) {
-    bpf_insn instruction{};
-    instruction.code = static_cast<uint8_t>(opcode);
-    instruction.dst_reg = dst & 15;
-    instruction.src_reg = src & 15;
-    instruction.off = offset;
-    instruction.imm = immediate;
-    code_.push_back(instruction);
-  }
-  void move(uint8_t dst, uint8_t src) { emit(BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0); }
-  void set(uint8_t dst, int32_t value) { emit(BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, value); }
-  void add(uint8_t dst, int32_t value) { emit(BPF_ALU64 | BPF_ADD | BPF_K, dst, 0, 0, value); }
-  void add_register(uint8_t dst, uint8_t src) { emit(BPF_ALU64 | BPF_ADD | BPF_X, dst, src, 0, 0); }
-  void mask(uint8_t dst, int32_t value) { emit(BPF_ALU64 | BPF_AND | BPF_K, dst, 0, 0, value); }
-  void mask32(uint8_t dst, uint32_t value) { emit(BPF_ALU | BPF_AND | BPF_K, dst, 0, 0, static_cast<int32_t>(value)); }
-  void shift_left(uint8_t dst, int32_t bits) { emit(BPF_ALU64 | BPF_LSH | BPF_K, dst, 0, 0, bits); }
-  void shift_right(uint8_t dst, int32_t bits) { emit(BPF_ALU64 | BPF_RSH | BPF_K, dst, 0, 0, bits); }
-  void load8(uint8_t dst, uint8_t base, int16_t offset) { emit(BPF_LDX | BPF_MEM | BPF_B, dst, base, offset, 0); }
-  void load32(uint8_t dst, uint8_t base, int16_t offset) { emit(BPF_LDX | BPF_MEM | BPF_W, dst, base, offset, 0); }
-  void load_big16(uint8_t dst, uint8_t base, int16_t offset) {
-    emit(BPF_LDX | BPF_MEM | BPF_H, dst, base, offset, 0);
-    emit(BPF_ALU | BPF_END | BPF_TO_BE, dst, 0, 0, 16);
-  }
-  void store32(int16_t slot, uint8_t src) { emit(BPF_STX | BPF_MEM | BPF_W, R10, src, slot, 0); }
-  void store32_constant(int16_t slot, int32_t value) { emit(BPF_ST | BPF_MEM | BPF_W, R10, 0, slot, value); }
-
-  void go(Label to) { jump(BPF_JMP | BPF_JA, 0, 0, 0, to); }
-  void go_if(unsigned condition, uint8_t dst, int32_t value, Label to) { jump(BPF_JMP | condition | BPF_K, dst, 0, value, to); }
-  void go_if32(unsigned condition, uint8_t dst, uint32_t value, Label to) {
-    jump(BPF_JMP32 | condition | BPF_K, dst, 0, static_cast<int32_t>(value), to);
-  }
-  // Goes there unless `bytes` bytes follow the pointer; the verifier then knows that they do.
-  void go_unless_bytes(uint8_t pointer, int32_t bytes, Label to) {
-    move(R2, pointer);
-    add(R2, bytes);
-    jump(BPF_JMP | BPF_JGT | BPF_X, R2, kEnd, 0, to);
-  }
-  void go_if_past_end(uint8_t pointer, Label to) { jump(BPF_JMP | BPF_JGT | BPF_X, pointer, kEnd, 0, to); }
-
-  std::vector<bpf_insn> finish() {
-    for (const auto& [at, to] : jumps_) code_[at].off = static_cast<int16_t>(places_[to] - static_cast<ptrdiff_t>(at) - 1);
-    return std::move(code_);
-  }
-
- private:
-  void jump(unsigned opcode, uint8_t dst, uint8_t src, int32_t value, Label to) {
-    jumps_.emplace_back(code_.size(), to);
-    emit(opcode, dst, src, 0, value);
-  }
-
-  std::vector<bpf_insn> code_;
-  std::vector<ptrdiff_t> places_;
-  std::vector<std::pair<size_t, Label>> jumps_;
-};
 
 using Label = Assembler::Label;
 
@@ -290,41 +224,75 @@ void require_term(Assembler& a, const Rule& term, Label otherwise) {
   }
 }
 
-void redirect(Assembler& a, int map) {
-  if (map < 0) {
-    a.set(R0, XDP_REDIRECT);
+void answer(Assembler& a, int32_t verdict) {
+  a.set(R0, verdict);
+  a.leave();
+}
+
+// Goes on behind itself with packets that meet a term, with all when there are none. Others go to `pass`, which it places.
+// The kernel loads no program with instructions that cannot be reached: `is_led_to` says whether something else leads there.
+void take(Assembler& a, const std::vector<Rule>& terms, Label pass, bool is_led_to = false) {
+  if (terms.size() > kTakeTermsMax) throw std::runtime_error("at most " + std::to_string(kTakeTermsMax) + " terms to take by");
+  if (terms.empty() && !is_led_to) return;
+  const Labels to{a.label(), a.label(), a.label(), pass};
+  if (terms.empty()) {
+    a.go(to.take);
   } else {
-    a.emit(BPF_LD | BPF_IMM | BPF_DW, R1, BPF_PSEUDO_MAP_FD, 0, map);
-    a.emit(0, 0, 0, 0, 0);  // the upper half
-    a.load32(R2, kContext, offsetof(xdp_md, rx_queue_index));
-    a.set(R3, XDP_PASS);  // what becomes of a packet whose queue has no socket
-    a.emit(BPF_JMP | BPF_CALL, 0, 0, 0, kRedirectMap);
+    parse(a, to);
+    a.place(to.terms);
   }
-  a.emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+  for (const Rule& term : terms) {
+    const Label next = a.label();
+    require_term(a, term, next);
+    a.go(to.take);
+    a.place(next);
+  }
+  a.place(pass);
+  answer(a, XDP_PASS);
+  a.place(to.take);
+}
+
+// To what the map has at the number in R2; `missing` is what becomes of a packet when it has nothing there.
+void redirect(Assembler& a, int map, int32_t missing) {
+  a.emit(BPF_LD | BPF_IMM | BPF_DW, R1, BPF_PSEUDO_MAP_FD, 0, map);
+  a.emit(0, 0, 0, 0, 0);  // the upper half
+  a.set(R3, missing);
+  a.emit(BPF_JMP | BPF_CALL, 0, 0, 0, kRedirectMap);
+  a.leave();
 }
 
 }  // namespace
 
 std::vector<bpf_insn> make_xdp_program(const std::vector<Rule>& terms, int map) {
-  if (terms.size() > kTakeTermsMax) throw std::runtime_error("at most " + std::to_string(kTakeTermsMax) + " terms to take by");
   Assembler a;
   a.move(kContext, R1);
-  if (!terms.empty()) {
-    const Labels to{a.label(), a.label(), a.label(), a.label()};
-    parse(a, to);
-    a.place(to.terms);
-    for (const Rule& term : terms) {
-      const Label next = a.label();
-      require_term(a, term, next);
-      a.go(to.take);
-      a.place(next);
-    }
-    a.place(to.pass);
-    a.set(R0, XDP_PASS);
-    a.emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
-    a.place(to.take);
+  take(a, terms, a.label());
+  if (map < 0) {
+    answer(a, XDP_REDIRECT);
+  } else {
+    a.load32(R2, kContext, offsetof(xdp_md, rx_queue_index));
+    redirect(a, map, XDP_PASS);
   }
-  redirect(a, map);
+  return a.finish();
+}
+
+std::vector<bpf_insn> make_spreading_program(const std::vector<Rule>& terms, const XdpSpread& spread) {
+  Assembler a;
+  const Label pass = a.label();
+  a.move(kContext, R1);
+  if (spread.queue >= 0) {
+    a.load32(R2, kContext, offsetof(xdp_md, rx_queue_index));
+    a.go_if(BPF_JNE, R2, spread.queue, pass);
+  }
+  take(a, terms, pass, spread.queue >= 0);
+  steer(a, spread.by_destination, spread.workers);
+  if (spread.map < 0) {
+    a.move(R0, R2);
+    a.add(R0, XDP_REDIRECT);
+    a.leave();
+  } else {
+    redirect(a, spread.map, XDP_DROP);
+  }
   return a.finish();
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from edgeos import _native
+from edgeos.bundle import bundle, unbundled
 from edgeos.endpoint import is_path, parse_ip_endpoint
 from edgeos.errors import PortError
 from edgeos.native_rule import native_rule
@@ -18,6 +20,7 @@ _KINDS: dict[type[Port], str] = {
     _native.TapPort: "tap",
     _native.AfPacketPort: "afpacket",
     _native.AfXdpPort: "afxdp",
+    _native.XdpPairPort: "afxdp",
     _native.MemoryPort: "memory",
 }
 
@@ -38,7 +41,7 @@ def open_port_settings(port: Port) -> PortSettings:
 
 def packet_memory(ports: Sequence[PortSettings]) -> _native.Umem | None:
     """Memory for those of the ports that are AF_XDP's, to share; None where they had better have their own."""
-    devices = [_queues_of(port) for port in ports if port.kind == "afxdp"]
+    devices = [_queues_of(port) for port in ports if port.kind == "afxdp" and port.fd is None]
     try:
         return _native.Umem(devices) if len(devices) > 1 else None
     except (RuntimeError, OSError):
@@ -73,7 +76,36 @@ def open_native_port(port: PortSettings, memory: _native.Umem | None = None) -> 
     raise PortError(f"port.{port.name}: a memory port is made with edgeos.testing.memory_port and added to the node")
 
 
+def open_shared_afxdp(port: PortSettings, workers: int, *, by_destination: bool) -> list[int]:
+    """What each of several workers has of an AF_XDP port, for the caller to keep. Raises RuntimeError or OSError."""
+    device, queue = _queues_of(port)
+    take = [native_rule(match) for match in port.take]
+    try:
+        link, spaces = _native.open_xdp_pairs(
+            device, workers=workers, by_destination=by_destination, queue=queue, take=take
+        )
+        return _bundled("", [[space, link] for space in spaces])
+    except (RuntimeError, OSError) as error:
+        if port.fallback == "none":
+            raise
+        group = _native.open_packet_group(device, sockets=workers, by_destination=by_destination)
+        return _bundled(f"AF_PACKET, because {error}", [[file] for file in group])
+
+
+def _bundled(note: str, files_of_workers: list[list[int]]) -> list[int]:
+    try:
+        return [bundle(note, files) for files in files_of_workers]
+    finally:
+        for file in {file for files in files_of_workers for file in files}:
+            os.close(file)
+
+
 def _open_afxdp(port: PortSettings, memory: _native.Umem | None) -> Port:
+    if port.fd is not None:
+        with unbundled(port.fd) as (note, files):
+            if note:
+                return _native.AfPacketPort(port.name, port.device or "", note, files[0])
+            return _native.XdpPairPort(port.name, port.device or "", files[0], everything=not port.take)
     try:
         if memory is not None:
             try:

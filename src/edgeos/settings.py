@@ -51,7 +51,7 @@ class PortSettings:
     Listeners (tcp, udp, unix) have `listen`, an address such as "0.0.0.0:80" or a path, and the keys below it.
     `accept_rate` is connections a second; timeouts are nanoseconds; 0 of either means none. `mode` are a Unix socket's
     permissions, `output_limit` the bytes that wait for a slow reader before its FWP waits too. `fd` is the
-    descriptor of a listening socket that is made already and stays its maker's (`edgeos.listening`); not in manifests.
+    descriptor of a socket, queue or bundle that is made already and stays its maker's; not in manifests.
 
     AF_XDP ports take the packets of one of the device's `queues`, or of all (None), that meet any match of `take`, or
     all without; others go to the kernel's stack. `fallback` says what is opened where AF_XDP cannot be.

@@ -18,10 +18,6 @@ _ONE_WORKER = "workers = 1"
 _ALLOWED_AND_WHY = {
     "pcap": (_ONE_WORKER, "a capture file is read by one worker"),
     "memory": (_ONE_WORKER, "a program's memory is that of one process"),
-    "afxdp": (
-        f'{_ONE_WORKER}, or kind = "afpacket", which several workers share',
-        "a device spreads flows over its queues, not clients, and an AF_XDP socket gets its own queue's packets only",
-    ),
 }
 """Kinds of port that one worker alone can have."""
 

@@ -45,9 +45,13 @@ def bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
     return result, buffer.raw
 
 
+def rules_of(texts: list[str]) -> list[_native.Rule]:
+    return [native_rule(parse_match(text)) for text in texts]
+
+
 @contextmanager
-def loaded(texts: list[str]) -> Iterator[int]:
-    program = ctypes.create_string_buffer(_native.xdp_program([native_rule(parse_match(text)) for text in texts]))
+def loaded(texts: list[str], code: bytes | None = None) -> Iterator[int]:
+    program = ctypes.create_string_buffer(code or _native.xdp_program(rules_of(texts)))
     words = (len(program) - 1) // 8
     assert words <= INSTRUCTIONS_MAX
     license_ = ctypes.create_string_buffer(b"unspecified")
@@ -240,3 +244,61 @@ def test_without_terms_everything_is_taken():
 def test_too_many_terms_are_refused():
     with pytest.raises(RuntimeError, match="at most 32"):
         _native.xdp_program([native_rule(parse_match("ip"))] * 33)
+
+
+def worker_of(packet: bytes, workers: int, *, by_destination: bool) -> int:
+    """The rule in plain words: the client's address folded to 32 bits, times the golden ratio, the upper half."""
+    (ethertype,), at = struct.unpack(">H", packet[12:14]), 14
+    for _ in range(2):
+        if ethertype not in (0x8100, 0x88A8):
+            break
+        if len(packet) < at + 4:
+            return 0
+        (ethertype,), at = struct.unpack(">H", packet[at + 2 : at + 4]), at + 4
+    if ethertype == 0x0800:
+        begin, size = at + (16 if by_destination else 12), 4
+    elif ethertype == 0x86DD:
+        begin, size = at + (24 if by_destination else 8), 16
+    else:
+        begin, size = 2 if by_destination else 8, 4
+    address = packet[begin : begin + size]
+    if len(address) < size:
+        return 0
+    folded = 0
+    for word in struct.unpack(f">{size // 4}I", address):
+        folded ^= word
+    return ((folded * 0x9E3779B1 & 0xFFFFFFFF) >> 16) % workers
+
+
+@contextmanager
+def spreading(texts: list[str], workers: int, **options: bool | int) -> Iterator[int]:
+    code = _native.xdp_spreading_program(rules_of(texts), workers=workers, **options)
+    with loaded([], code) as fd:
+        yield fd
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    frames(),
+    st.binary(min_size=12, max_size=12),
+    st.sampled_from([2, 3, 7, 64]),
+    st.booleans(),
+    st.sampled_from([[], ["any"], ["udp dst port 53", "ip6"], ["arp"]]),
+)
+def test_the_client_chooses_the_worker_of_what_is_taken(
+    packet: bytes, addresses: bytes, workers: int, by_destination: bool, texts: list[str]
+):
+    packet = addresses + packet[12:]
+    taken = not texts or any(holds(parse_match(text), read(packet)) for text in texts)
+    expected = REDIRECT + worker_of(packet, workers, by_destination=by_destination) if taken else PASS
+    with spreading(texts, workers, by_destination=by_destination) as fd:
+        assert verdict(fd, packet) == expected
+
+
+@pytest.mark.parametrize("texts", [[], ["ip"]])
+def test_one_queue_alone_is_taken(texts: list[str]):
+    packet = bytes(12) + b"\x08\x00\x45" + bytes(60)
+    with spreading(texts, 2, by_destination=False, queue=0) as fd:
+        assert verdict(fd, packet) == REDIRECT + worker_of(packet, 2, by_destination=False)
+    with spreading(texts, 2, by_destination=False, queue=1) as fd:
+        assert verdict(fd, packet) == PASS  # it came in at queue 0

@@ -11,6 +11,7 @@ import pytest
 from edgeos import ManifestError, parse_manifest
 from edgeos.manifest import find_warnings
 from edgeos.service.supervisor import cores_for
+from edgeos.service.worker_settings import manifest_of_worker
 from edgeos.settings import Manifest
 from edgeos.sharing import number_of_workers, steered_by_destination
 
@@ -69,20 +70,17 @@ def device_manifest(kind: str, workers: object) -> Manifest:
     return manifest(workers=workers, port=ports)
 
 
-def test_queues_of_a_device_do_not_tell_clients_apart() -> None:
-    with pytest.raises(ManifestError) as refused:
-        device_manifest("afxdp", 2)
-    assert list(refused.value.problems) == [
-        'settings: port.lan.kind: found "afxdp" with 2 workers; allowed: workers = 1, or kind = "afpacket", which '
-        "several workers share; a device spreads flows over its queues, not clients, and an AF_XDP socket gets its own "
-        "queue's packets only"
-    ]
-    assert number_of_workers(device_manifest("afxdp", "auto")) == 1
+@pytest.mark.parametrize("kind", ["afxdp", "afpacket"])
+def test_ports_on_a_device_are_shared(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    assert number_of_workers(device_manifest(kind, 2)) == 2
+    assert number_of_workers(device_manifest(kind, "auto")) == 3
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("afxdp", 1), ("afpacket", 2)])
-def test_what_is_allowed_in_place_of_afxdp_with_several_workers_is_accepted(kind: str, workers: int) -> None:
-    assert number_of_workers(device_manifest(kind, workers)) == workers
+def test_a_worker_takes_the_one_queue_of_its_pair() -> None:
+    shared = device_manifest("afxdp", 2)
+    assert [port.queues for port in manifest_of_worker(shared, 2).ports] == [0, None]
+    assert [port.queues for port in manifest_of_worker(shared, 1).ports] == [None, None]
 
 
 def test_auto_is_a_worker_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:

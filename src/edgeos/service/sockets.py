@@ -2,7 +2,7 @@
 
 The kernel chooses among a port's sockets by the client's address, in their order. Since the supervisor and all workers
 hold all of them, a worker that dies changes nothing for the others, and what comes for it meanwhile waits for its
-successor.
+successor; at an AF_XDP port, whose socket is the worker's own, it is lost.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 from edgeos import _native
 from edgeos.errors import PortError
 from edgeos.listening import make_listening_sockets
+from edgeos.port import open_shared_afxdp
 from edgeos.settings import Manifest, PortSettings
 from edgeos.sharing import steered_by_destination
 
 if TYPE_CHECKING:
     from edgeos.service.control_client import ControlClient
 
-SHARED_KINDS = ("afpacket", "tap", "tcp", "udp", "unix")
-"""Ports of other kinds are opened by the worker, and there is only one."""
+SHARED_KINDS = ("afpacket", "tap", "afxdp", "tcp", "udp", "unix")
+"""Ports of other kinds are opened by the worker, and there is only one; so is AF_XDP's where there is one worker."""
 
 
 class WorkerSockets:
@@ -46,7 +47,7 @@ class WorkerSockets:
         known = {_place(port): self.files[port.name] for port in self._ports if port.name in self.files}
         try:
             for port in manifest.ports:
-                if port.kind in SHARED_KINDS:
+                if port.kind in SHARED_KINDS and not (port.kind == "afxdp" and workers == 1):
                     files = known.get(_place(port))
                     sockets.files[port.name] = files or _open(port, workers, port.name in far)
         except PortError:
@@ -108,6 +109,8 @@ def _open(port: PortSettings, workers: int, by_destination: bool) -> list[int]:
             return _native.open_packet_group(port.device or "", sockets=workers, by_destination=by_destination)
         if port.kind == "tap":
             return _native.open_tap_queues(port.device or "", queues=workers, by_destination=by_destination)
+        if port.kind == "afxdp":
+            return open_shared_afxdp(port, workers, by_destination=by_destination)
     except (RuntimeError, OSError) as error:
         raise PortError(f"port.{port.name}: {error}") from None
     return make_listening_sockets(port, workers)

@@ -30,7 +30,7 @@ def kept_manifest(path: Path) -> Manifest:
 
 def manifest_of_worker(manifest: Manifest, workers: int) -> Manifest:
     """What one of so many workers runs: its share of what listeners and tenants may in all, and room for a reload."""
-    ports = (_share(port, workers) if port.is_listener else port for port in manifest.ports)
+    ports = (_share(port, workers) for port in manifest.ports)
     node = replace(
         manifest.node,
         workers=1,
@@ -42,6 +42,10 @@ def manifest_of_worker(manifest: Manifest, workers: int) -> Manifest:
 
 
 def _share(port: PortSettings, workers: int) -> PortSettings:
+    if port.kind == "afxdp" and workers > 1:
+        return replace(port, queues=0)  # its own pair's, which has no other
+    if not port.is_listener:
+        return port
     connections, rate = -(-port.max_connections // workers), -(-port.accept_rate // workers)
     return replace(port, max_connections=connections, accept_rate=rate)
 
