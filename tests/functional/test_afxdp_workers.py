@@ -139,6 +139,8 @@ def test_pairs_outlive_the_supervisor_and_all_workers_but_one(lab: Lab, tmp_path
         with lab.client_socket(socket.AF_INET, 1) as client, lab.client_socket(socket.AF_INET, 2) as other:
             assert lab.asks(server, client, b"without a supervisor")
             node.running("--json", "result.json")
+            node.manifest.write_text(node.manifest.read_text().replace('match = "any"', 'match = "non-ip"'))
+            node.ask("reload")
             for worker in (0, 1):
                 os.kill(node.process_of(worker), signal.SIGKILL)
                 assert lab.asks(server, client, b"again")
