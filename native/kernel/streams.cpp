@@ -46,7 +46,8 @@ Service::Service(Listener& l, uint16_t number) : listener(l), port(number) {
 
 Streams::Streams(const std::vector<Port*>& ports, std::vector<UpstreamSettings> upstreams, Dispatcher& dispatcher,
                  ReadyList& ready)
-    : upstreams_(std::move(upstreams)),
+    : ports_(ports),
+      upstreams_(std::move(upstreams)),
       upstreams_max_(upstreams_allowed(ports)),
       dispatcher_(dispatcher),
       ready_(ready),
@@ -61,6 +62,7 @@ Streams::Streams(const std::vector<Port*>& ports, std::vector<UpstreamSettings> 
 }
 
 void Streams::add_listener(Listener& listener, uint16_t port) {
+  upstreams_max_ = upstreams_allowed(ports_);  // it may have come to a running node
   services_.push_back(std::make_unique<Service>(listener, port));
   if (listener.is_udp()) prepare_datagrams();
   if (!watch(listener.fd(), service_tag(services_.back().get()), EPOLLIN, EPOLL_CTL_ADD))

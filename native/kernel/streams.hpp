@@ -167,6 +167,7 @@ class Streams {
   void touch(Connection& c);
   void expire_list(Deadlines& deadlines, uint32_t& most);
 
+  const std::vector<Port*>& ports_;
   std::vector<UpstreamSettings> upstreams_;
   uint32_t upstreams_open_ = 0;  // sockets
   uint32_t upstreams_max_;       // so that there are files left for clients

@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -212,6 +212,15 @@ def all_are_served(port: int) -> bool:
     return True
 
 
+def somebody_is_served(port: int) -> bool:
+    """From any of those addresses, while one worker stands still."""
+    for client in CLIENTS:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0, (client, 0)) as s:
+            if answers(s):
+                return True
+    return False
+
+
 def test_listeners_of_worker_processes_come_change_and_go_with_reloads(tmp_path: Path) -> None:
     one, other = free_port(), free_port()
     with service(tmp_path, written(entrance("one", one))) as node, ExitStack() as stack:
@@ -236,10 +245,10 @@ def test_listeners_of_worker_processes_come_change_and_go_with_reloads(tmp_path:
         # Other limits at the same address.
         reload(entrance("one", one, "max_per_client = 1"), entrance("other", other))
         assert all(map(answers, living))
-        with ExitStack() as few:
-            first, second = (few.enter_context(connect(one)) for _ in range(2))
+        with connect(one) as first:
             assert answers(first)
-            assert not still_answers(second)
+            with suppress(ConnectionError), connect(one) as second:
+                assert not still_answers(second)
         # Gone, but for those who are in.
         reload(entrance("other", other))
         assert not lets_in(one)
@@ -271,13 +280,17 @@ def test_listeners_come_to_all_workers_or_to_none(tmp_path: Path) -> None:
         node.manifest.write_text(written(entrance("other", other)))
         with ThreadPoolExecutor(1) as asking:
             reloading = asking.submit(node.ask, "reload")
-            assert eventually(lambda: lets_in(other))  # the sockets are there, and one worker may have them
+            assert eventually(lambda: somebody_is_served(other))  # by the worker that has changed
             os.kill(stopped, signal.SIGKILL)
-            with pytest.raises(EdgeosError, match="has ended"):
-                reloading.result(TIMEOUT)
-        assert not lets_in(other)
+            error = reloading.exception(TIMEOUT)
         assert eventually(lambda: node.workers()[1]["restarts"] == 1 and node.workers()[1]["state"] == "running")
-        assert all_are_served(one)
+        if error is None:  # it had died before it was its turn, and its successor runs the new manifest
+            assert all_are_served(other)
+            assert not lets_in(one)
+        else:
+            assert "has ended" in str(error)
+            assert all_are_served(one)
+            assert not lets_in(other)
         node.ask("reload")
         assert all_are_served(other)
         assert not lets_in(one)
