@@ -89,6 +89,12 @@ def sent(node: Service) -> int:
     return sum(chain["sent"] for chain in node.ask("statistics")["chains"])
 
 
+def states_of(pid: int) -> set[str]:
+    """Of all threads."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {text.rpartition(")")[2].split()[0] for text in texts}
+
+
 def is_attached(lab: Lab, device: str) -> bool:
     found = lab.node.run(["ip", "-details", "link", "show", device], timeout=WAIT_SECONDS)
     assert found.returncode == 0, found.stderr
@@ -219,6 +225,7 @@ def test_what_a_stopped_worker_could_not_take_is_counted(lab: Lab, tmp_path: Pat
         stopped = node.process_of(0)
         os.kill(stopped, signal.SIGSTOP)
         try:
+            assert eventually(lambda: states_of(stopped) == {"T"})
             for _ in range(each):
                 for packet in clients:
                     near.send(packet)
@@ -233,6 +240,22 @@ def test_what_a_stopped_worker_could_not_take_is_counted(lab: Lab, tmp_path: Pat
         assert share[0] > 2048, "more than its ring holds"
         assert eventually(lambda: all(a >= s for a, s in zip(accounted(), share, strict=True))), (accounted(), share)
         assert port_of(workers_of(node)[0])["receive_overrun"] > 0
+        assert node.end()["balance"] == 0
+
+
+def test_a_device_that_goes_is_told_and_the_node_goes_on(lab: Lab, tmp_path: Path) -> None:
+    with serving(lab, tmp_path) as node:
+        lab.node.set_down("wan")
+        with raw(lab.client, "lan0") as near:
+            for number in range(20):
+                near.send(udp_packet(f"10.1.0.{number}", SERVERS["v4"]))
+        assert eventually(lambda: all(port_of(w, "wan")["send_dropped"] > 0 for w in workers_of(node))), node.log
+        assert all("the interface is down" in port_of(worker, "wan")["problem"] for worker in workers_of(node))
+        lab.node.delete("lan")
+        assert eventually(lambda: all("the device is gone" in port_of(w)["problem"] for w in workers_of(node))), (
+            node.log
+        )
+        assert [worker["restarts"] for worker in node.workers()] == [0, 0]
         assert node.end()["balance"] == 0
 
 
