@@ -78,6 +78,59 @@ uint32_t run(const std::vector<bpf_insn>& code, const Bytes& frame) {
   return UINT32_MAX;
 }
 
+// What `steer` leaves, as an XDP program of its own: pointers into the packet are its offsets above kPacket.
+std::vector<bpf_insn> xdp_program(bool by_destination, uint32_t workers) {
+  Assembler a;
+  a.move(kContext, R1);
+  steer(a, by_destination, workers);
+  a.move(R0, R2);
+  a.leave();
+  return a.finish();
+}
+
+uint32_t run_xdp(const std::vector<bpf_insn>& code, const Bytes& frame) {
+  constexpr uint64_t kPacket = 1 << 20;
+  uint64_t r[11] = {};
+  for (int64_t at = 0; at >= 0 && at < static_cast<int64_t>(code.size()); at++) {
+    const bpf_insn& in = code[static_cast<size_t>(at)];
+    const auto k = static_cast<uint32_t>(in.imm);
+    uint64_t &to = r[in.dst_reg], from = r[in.src_reg];
+    const auto to32 = [&](uint64_t value) { to = static_cast<uint32_t>(value); };
+    const auto jump_if = [&](bool holds) { at += holds ? in.off : 0; };
+    switch (in.code) {
+      case BPF_LDX | BPF_MEM | BPF_W:
+      case BPF_LDX | BPF_MEM | BPF_H:
+        if (in.src_reg == kContext) {
+          to = kPacket + (in.off == offsetof(xdp_md, data_end) ? frame.size() : 0);
+        } else {
+          const uint32_t size = BPF_SIZE(in.code) == BPF_H ? 2 : 4;
+          const auto loaded = load(frame, static_cast<int64_t>(from - kPacket) + in.off, size);
+          CHECK(loaded.has_value());  // the kernel would not have loaded the program
+          to32(size == 2 ? __builtin_bswap16(static_cast<uint16_t>(loaded.value_or(0))) : __builtin_bswap32(loaded.value_or(0)));
+        }
+        break;
+      case BPF_ALU64 | BPF_MOV | BPF_X: to = from; break;
+      case BPF_ALU64 | BPF_MOV | BPF_K: to = k; break;
+      case BPF_ALU64 | BPF_ADD | BPF_K: to += k; break;
+      case BPF_ALU | BPF_END | BPF_TO_BE:
+        to32(k == 16 ? __builtin_bswap16(static_cast<uint16_t>(to)) : __builtin_bswap32(static_cast<uint32_t>(to)));
+        break;
+      case BPF_ALU | BPF_XOR | BPF_X: to32(to ^ from); break;
+      case BPF_ALU | BPF_MUL | BPF_K: to32(to * k); break;
+      case BPF_ALU | BPF_RSH | BPF_K: to32(static_cast<uint32_t>(to) >> k); break;
+      case BPF_ALU | BPF_MOD | BPF_K: to32(static_cast<uint32_t>(to) % k); break;
+      case BPF_JMP | BPF_JA: at += in.off; break;
+      case BPF_JMP | BPF_JEQ | BPF_K: jump_if(to == k); break;
+      case BPF_JMP | BPF_JNE | BPF_K: jump_if(to != k); break;
+      case BPF_JMP | BPF_JGT | BPF_X: jump_if(to > from); break;
+      case BPF_JMP | BPF_EXIT: return static_cast<uint32_t>(r[0]);
+      default: fail(__FILE__, __LINE__, "an instruction that is not expected"); return UINT32_MAX;
+    }
+  }
+  fail(__FILE__, __LINE__, "the program ran over its end");
+  return UINT32_MAX;
+}
+
 void put(Bytes& to, std::initializer_list<uint8_t> bytes) { to.insert(to.end(), bytes); }
 void put(Bytes& to, const Bytes& bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); }
 
@@ -120,7 +173,7 @@ uint32_t expected(const Bytes& address, uint32_t workers) {
 
 }  // namespace
 
-TEST(both_programs_choose_by_the_clients_address_alone) {
+TEST(all_programs_choose_by_the_clients_address_alone) {
   std::mt19937 random(7);
   const auto some = [&](size_t size) {
     Bytes bytes(size);
@@ -130,7 +183,7 @@ TEST(both_programs_choose_by_the_clients_address_alone) {
   for (const uint32_t workers : {2u, 3u, 7u, 64u}) {
     for (const bool by_destination : {false, true}) {
       const auto classic = steering_program(by_destination, workers);
-      const auto extended = to_extended(classic);
+      const auto extended = to_extended(classic), xdp = xdp_program(by_destination, workers);
       for (const Network network : {Network::four, Network::six, Network::other}) {
         const size_t size = network == Network::four ? 4 : network == Network::six ? 16 : 6;
         for (uint32_t i = 0; i < 300; i++) {
@@ -139,6 +192,7 @@ TEST(both_programs_choose_by_the_clients_address_alone) {
           const uint32_t wanted = expected(by_destination ? ends.destination : ends.source, workers);
           CHECK_EQ(run(classic, frame), wanted);
           CHECK_EQ(run(extended, frame), wanted);
+          CHECK_EQ(run_xdp(xdp, frame), wanted);
         }
       }
     }
@@ -148,13 +202,14 @@ TEST(both_programs_choose_by_the_clients_address_alone) {
 TEST(frames_cut_short_or_wild_lead_to_a_worker_that_is_there) {
   std::mt19937 random(8);
   const auto classic = steering_program(true, 5);
-  const auto extended = to_extended(classic);
+  const auto extended = to_extended(classic), xdp = xdp_program(true, 5);
   for (uint32_t i = 0; i < 5000; i++) {
     Bytes frame(random() % 80);
     for (uint8_t& b : frame) b = random() % 4 == 0 ? 0x81 : static_cast<uint8_t>(random() % 9);
     const uint32_t worker = run(classic, frame);
     CHECK(worker < 5);
     CHECK_EQ(run(extended, frame), worker);
+    CHECK_EQ(run_xdp(xdp, frame), worker);
   }
 }
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 from service_harness import Service, eventually, is_alive, service
-from worker_lab import NETWORKS, Lab, netns
+from worker_lab import CLIENTS, NETWORKS, Lab, netns
 
 from edgeos.bundle import unbundled
 from edgeos.service.control_client import ControlClient
@@ -210,6 +212,31 @@ def test_the_mode_is_told_and_both_carry_the_largest_packets(lab: Lab, tmp_path:
         assert eventually(lambda: sent(node) == 40), node.ask("statistics")
         for worker in workers_of(node):
             assert [port["mode"] for port in worker["ports"]] == [f"{mode}, copy, through a pair for each worker"] * 2
+        assert node.end()["balance"] == 0
+
+
+def test_tcp_carries_much_both_ways_with_default_offloads(lab: Lab, tmp_path: Path) -> None:
+    """Whose checksums are unfinished when packets come from a veth pair."""
+    data = random.Random(7).randbytes(1 << 20)
+    with ExitStack() as stack, lab.running(tmp_path) as node:
+        with lab.server.entered():
+            server = stack.enter_context(socket.create_server((SERVERS["v4"], 0)))
+        server.settimeout(WAIT_SECONDS)
+        for number in CLIENTS:
+            with lab.client.entered():
+                client = socket.create_connection(server.getsockname(), WAIT_SECONDS, (f"10.79.0.{number}", 0))
+            with client, server.accept()[0] as served:
+                served.settimeout(WAIT_SECONDS)
+                for one, other in ((client, served), (served, client)):
+                    sender = threading.Thread(target=one.sendall, args=(data,))
+                    sender.start()
+                    received = bytearray()
+                    while len(received) < len(data):
+                        received += other.recv(1 << 16)
+                    sender.join()
+                    assert received == data
+        carried = [port_of(worker)["received_bytes"] for worker in workers_of(node)]
+        assert min(carried) > len(data)
         assert node.end()["balance"] == 0
 
 
