@@ -2,6 +2,7 @@
 
 sender eth0 ─ lan  ┐        ┌ wan  ─ eth0 receiver        an AF_PACKET line
 sender eth1 ─ xlan ┤ middle ├ xwan ─ eth1 receiver        an AF_XDP line, or AF_PACKET where that cannot be
+sender eth2 ─ wlan ┤        ├ wwan ─ eth2 receiver        the same to two worker processes
 public eth0 ─ svc  ┘                                      TCP clients of the listener
 """
 
@@ -15,7 +16,7 @@ from edgeos.netns import IPRoute, Namespace, join
 
 SERVICE_ADDRESS = "10.201.0.2"
 CLIENT_ADDRESSES = tuple(f"10.201.0.{number}" for number in range(10, 18))
-LINES = (("eth0", "lan", "wan"), ("eth1", "xlan", "xwan"))
+LINES = (("eth0", "lan", "wan"), ("eth1", "xlan", "xwan"), ("eth2", "wlan", "wwan"))
 BUFFER_BYTES = 8 << 20
 POLL_SECONDS = 0.1
 _ETH_P_ALL = 3

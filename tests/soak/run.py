@@ -150,7 +150,7 @@ class Soak:
 @contextmanager
 def running_node(around: Network) -> Iterator[Node]:
     """A node with two lines and a listener, in the middle namespace."""
-    (_, lan, wan), (_, xlan, xwan) = LINES
+    (_, lan, wan), (_, xlan, xwan), _ = LINES
     with Node(NodeSettings(wait="adaptive")) as node:
         for device in (lan, wan):
             node.add_port(PortSettings(name=device, kind="afpacket", device=device))

@@ -14,12 +14,31 @@ from typing import Any
 from service_harness import Service, echo_manifest, eventually, service
 
 from edgeos.bench.resident import resident
-from soak.network import Network
+from soak.network import LINES, Network
 
 WORKERS_PORT = 8008
 WORKERS = 2
 BETWEEN_SECONDS = 2.0
 BACK_SECONDS = 30.0
+LINE = """
+[port.wlan]
+kind = "afxdp"
+device = "{lan}"
+fallback = "afpacket"
+[port.wwan]
+kind = "afxdp"
+device = "{wan}"
+fallback = "afpacket"
+[template.monitor]
+appliance = "monitor"
+[chain.line]
+path = ["wlan", "monitor", "wwan"]
+max_fwps = 2000
+idle_timeout = "300ms"
+[[rule]]
+match = "any"
+chain = "line"
+"""
 ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """Before a command: it ends when this process does, however that ends. Workers then end by themselves."""
 
@@ -77,7 +96,9 @@ class Supervised:
 @contextmanager
 def supervised(around: Network) -> Iterator[Supervised]:
     """In the middle namespace, at a port of its own; all its processes end with the context."""
+    _, lan, wan = LINES[2]
     manifest = echo_manifest(port=WORKERS_PORT, workers=WORKERS).replace("127.0.0.1:", "0.0.0.0:")
+    manifest += LINE.format(lan=lan, wan=wan)
     with (
         tempfile.TemporaryDirectory(prefix="edgeos-soak-") as folder,
         service(Path(folder), manifest, ENDS_WITH_US) as node,
