@@ -182,7 +182,7 @@ uint32_t Dispatcher::find_or_activate(Chain& chain, RuleEntry& rule, const FlowK
 // Gives a new client its FWPs, with what was parked for it. Where that cannot be laid over them it gets others, and begins anew.
 bool Dispatcher::bind_client(Chain& chain, ChainInstance& instance, std::unique_ptr<ParkedClient>& parked) {
   if (!chain.bind(instance, now_ns_)) return false;
-  if (parked == nullptr || parking_.resume(std::move(parked), instance)) return true;
+  if (parked == nullptr || parking_.resume(std::move(parked), instance, now_ns_)) return true;
   chain.unbind(instance);
   return chain.bind(instance, now_ns_);
 }

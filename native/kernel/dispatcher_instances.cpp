@@ -5,11 +5,6 @@
 #include "streams.hpp"
 
 namespace edgeos {
-namespace {
-
-constexpr uint32_t kParkShare = 4;       // one instance is parked in the time for so many to be ended
-
-}  // namespace
 
 // The flow's own entry, or the owner's when the table is full: flow entries only save the way through the rules.
 uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry) {
@@ -48,8 +43,8 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
   drop_parked_of_gone();
   for (const auto& chain : chains_) {
     parking_.expire(*chain, now_ns, most);
-    const uint32_t leaves = chain->spec().keep ? std::max(1u, most / kParkShare) : most;
-    for (uint32_t i = 0; i < leaves; i++) {
+    const uint64_t started_ns = chain->spec().keep ? monotonic_ns() : 0;
+    for (uint32_t i = 0; i < most; i++) {
       ChainInstance* instance = chain->longest_idle();
       if (instance == nullptr && chain->closed()) instance = chain->longest_idle_connected();
       if (instance == nullptr || instance->last_used_ns + chain->idle_timeout_ns() > now_ns) break;
@@ -59,6 +54,7 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
       }
       leave(*instance);
       chain->counters.expired++;
+      if (chain->spec().keep && monotonic_ns() - started_ns > kRunNs) break;  // large memories: the others in the next turn
     }
   }
   counters_.dropped[size_t(Drop::fragment_orphan)] += held_.expire(now_ns);

@@ -80,28 +80,29 @@ std::vector<uint8_t> without_zeroes_at_end(std::span<const uint8_t> memory) {
 }
 
 bool append_difference(std::vector<uint8_t>& image, std::span<const uint8_t> memory, std::span<const uint8_t> origin,
-                       std::span<const MemoryArea> left_out, size_t most) {
+                       std::span<const MemoryArea> areas, size_t most) {
   const size_t before = image.size();
   Runs runs(image, memory);
-  size_t at = 0;
-  const auto compare_to = [&](size_t end) {
-    while (at < end && image.size() - before <= most) {
+  for (const MemoryArea& area : areas) {
+    const size_t end = std::min<size_t>(area.to, memory.size());
+    for (size_t at = area.from, len = 0; at < end && image.size() - before <= most; at += len) {
       const bool beyond = at >= origin.size();
-      size_t len = std::min(kBlock - at % kBlock, end - at);
+      len = std::min(kBlock - at % kBlock, end - at);
       if (!beyond) len = std::min(len, origin.size() - at);
       compare_block(runs, memory.data() + at, beyond ? kZeroes.data() : origin.data() + at, at, len);
-      at += len;
     }
-  };
-  for (const MemoryArea& area : left_out) {
-    compare_to(std::min<size_t>(area.from, memory.size()));
-    at = std::max<size_t>(at, area.to);
   }
-  compare_to(memory.size());
   runs.end();
   if (image.size() - before <= most) return true;
   image.resize(before);
   return false;
+}
+
+// At worst seven of each eight bytes differ, and each seven have two numbers in front of them; the first ones of an area may be large.
+size_t largest_image(std::span<const MemoryArea> areas) {
+  size_t bytes = 0;
+  for (const MemoryArea& area : areas) bytes += (area.to - area.from) / kWord * (kWord + 1) + 2 * kWord + 20;
+  return bytes;
 }
 
 bool lay_over(std::span<const uint8_t> image, std::span<uint8_t> memory) {
@@ -109,7 +110,7 @@ bool lay_over(std::span<const uint8_t> image, std::span<uint8_t> memory) {
   while (!image.empty()) {
     uint64_t gap = 0, len = 0;
     if (!take_number(image, gap) || !take_number(image, len)) return false;
-    if (gap > memory.size() - at || len > memory.size() - at - gap || len > image.size()) return false;
+    if (len == 0 || gap > memory.size() - at || len > memory.size() - at - gap || len > image.size()) return false;
     std::memcpy(memory.data() + at + gap, image.data(), len);
     at += gap + len;
     image = image.subspan(len);

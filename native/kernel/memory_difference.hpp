@@ -26,10 +26,13 @@ bool take_number(std::span<const uint8_t>& bytes, uint64_t& number);
 // Memory as it began, without the zeroes at its end; behind that everything is zero.
 std::vector<uint8_t> without_zeroes_at_end(std::span<const uint8_t> memory);
 
-// Appends the image of `memory` against `origin` (see above). Areas to leave out are given in order and do not overlap. False,
-// and nothing appended, when the image would be larger than `most` bytes.
+// Appends the image of `memory` against `origin` (see above), of some areas of it, which are given in order and do not overlap.
+// False, and nothing appended, when the image would be larger than `most` bytes.
 bool append_difference(std::vector<uint8_t>& image, std::span<const uint8_t> memory, std::span<const uint8_t> origin,
-                       std::span<const MemoryArea> left_out, size_t most);
+                       std::span<const MemoryArea> areas, size_t most);
+
+// Bytes of an image of these areas at the most.
+size_t largest_image(std::span<const MemoryArea> areas);
 
 // Lays an image over a memory that is as it began. False when the image is damaged or leads outside: the memory is then not to
 // be used.

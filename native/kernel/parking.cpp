@@ -8,15 +8,29 @@
 
 #include "clock.hpp"
 #include "memory_difference.hpp"
+#include "turns.hpp"
 
 namespace edgeos {
 namespace {
 
 constexpr uint64_t kTableBytes = 64;  // of the table of clients, for each of them, and of the allocator
 
+constexpr size_t kBlockHeld = 1 << 20;  // bytes that are held for the next block
+
 void wipe(std::vector<uint8_t>& bytes) {
-  explicit_bzero(bytes.data(), bytes.size());
+  if (!bytes.empty()) explicit_bzero(bytes.data(), bytes.size());
   bytes.clear();
+  if (bytes.capacity() > kBlockHeld) std::vector<uint8_t>().swap(bytes);
+}
+
+// Room for so many bytes more. What stands there already is not left behind in memory that goes back to the system's.
+void make_room(std::vector<uint8_t>& bytes, size_t more) {
+  if (bytes.capacity() - bytes.size() >= more) return;
+  std::vector<uint8_t> larger;
+  larger.reserve(bytes.size() + more);
+  larger = bytes;
+  wipe(bytes);
+  bytes.swap(larger);
 }
 
 void put_bytes(std::vector<uint8_t>& block, const void* data, size_t len) {
@@ -30,6 +44,8 @@ bool take_bytes(std::span<const uint8_t>& block, size_t len, std::span<const uin
   block = block.subspan(len);
   return true;
 }
+
+constexpr size_t kHeadMax = 64 + kTimersMax * sizeof(Timers::Timer);  // bytes of a stage beside its globals and image
 
 struct SavedGlobal {
   uint16_t number;
@@ -90,15 +106,20 @@ bool Parking::park(ChainInstance& instance, uint64_t now_ns) {
   if (client == nullptr) return false;
   enter(std::move(client));
   keep_to_limit(chain);
-  chain.parking_times->park.add(monotonic_ns() - started_ns);
+  const uint64_t used_ns = monotonic_ns() - started_ns;
+  chain.parking_times->park.add(used_ns);
+  if (instance.tenant != nullptr) instance.tenant->charge_cpu(used_ns, now_ns);
   return true;
 }
 
 bool Parking::append_stage(const Fwp& fwp, const Pool& pool, size_t most) {
   const Origin& origin = pool.origin();
+  const std::span<const uint8_t> memory{fwp.memory, fwp.memory_size};
+  const std::vector<MemoryArea> areas = without(touched_.of(memory), origin.left_out);
+  const std::vector<Fwp::Global> globals = fwp.globals();
+  make_room(block_, kHeadMax + globals.size() * sizeof(SavedGlobal) + std::min(most, largest_image(areas)));
   put_number(block_, fwp.stage);
   put_number(block_, fwp.memory_size);
-  const std::vector<Fwp::Global> globals = fwp.globals();
   std::vector<SavedGlobal> changed;
   for (size_t i = 0; i < globals.size(); i++)
     if (globals[i] != origin.globals[i]) changed.push_back({static_cast<uint16_t>(i), globals[i]});
@@ -111,7 +132,7 @@ bool Parking::append_stage(const Fwp& fwp, const Pool& pool, size_t most) {
   uint32_t len = 0;  // of the image, known when it is there
   put_bytes(block_, &len, sizeof len);
   const size_t left = most - std::min(most, block_.size());
-  if (!append_difference(block_, {fwp.memory, fwp.memory_size}, origin.memory, origin.left_out, left)) return false;
+  if (!append_difference(block_, memory, origin.memory, areas, left)) return false;
   len = static_cast<uint32_t>(block_.size() - before - sizeof len);
   std::memcpy(block_.data() + before, &len, sizeof len);
   return true;
@@ -140,7 +161,7 @@ std::unique_ptr<ParkedClient> Parking::take(const FlowKey& owner, Isolation isol
   return nullptr;
 }
 
-bool Parking::resume(std::unique_ptr<ParkedClient> client, ChainInstance& instance) {
+bool Parking::resume(std::unique_ptr<ParkedClient> client, ChainInstance& instance, uint64_t now_ns) {
   const uint64_t started_ns = monotonic_ns();
   Chain& chain = *instance.chain;
   Stage stages[kStagesMax];
@@ -167,7 +188,10 @@ bool Parking::resume(std::unique_ptr<ParkedClient> client, ChainInstance& instan
   }
   instance.flows_ever = client->flows_ever;
   chain.counters.parking.resumed++;
-  chain.parking_times->resume.add(monotonic_ns() - started_ns);
+  const uint64_t used_ns = monotonic_ns() - started_ns;
+  chain.parking_times->resume.add(used_ns);
+  owe(instance, used_ns);
+  if (instance.tenant != nullptr) instance.tenant->charge_cpu(used_ns, now_ns);
   return true;
 }
 

@@ -7,7 +7,8 @@
 // A block holds, stage by stage: number, bytes of memory, changed globals, timers, and the image of the memory. It belongs to
 // one owner of one chain, one unit of isolation and one tenant, and is laid over for no other. Its bytes count for the chain's
 // keep_memory and for the tenant's memory; where either is short, those that were parked longest are dropped. Dropped and
-// resumed blocks are wiped. An FWP that was killed is not parked.
+// resumed blocks are wiped. The time that all of this takes is charged to the tenant, and to the client that comes back. An FWP that
+// was killed is not parked.
 //
 // Owner: the dispatcher, on the data-plane thread; FWPs that it reads or writes have no message in flight, so none runs.
 #pragma once
@@ -17,6 +18,7 @@
 #include "chain.hpp"
 #include "keyed_hash.hpp"
 #include "parked_client.hpp"
+#include "touched_pages.hpp"
 
 namespace edgeos {
 
@@ -44,7 +46,7 @@ class Parking {
   // until it is resumed or put back.
   std::unique_ptr<ParkedClient> take(const FlowKey& owner, Isolation isolation, const Tenant* tenant);
   // Lays it over the fresh FWPs of its owner's instance. False when that cannot be done: the instance's FWPs are then not to be used.
-  bool resume(std::unique_ptr<ParkedClient> client, ChainInstance& instance);
+  bool resume(std::unique_ptr<ParkedClient> client, ChainInstance& instance, uint64_t now_ns);
   // Its owner was not let in.
   void put_back(std::unique_ptr<ParkedClient> client, uint64_t now_ns);
 
@@ -65,6 +67,7 @@ class Parking {
 
   TimerQueue& timers_;
   std::unordered_map<FlowKey, std::unique_ptr<ParkedClient>, OwnerHash> clients_;
+  TouchedPages touched_;
   std::vector<uint8_t> block_;  // that is being made
 };
 

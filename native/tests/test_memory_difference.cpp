@@ -1,8 +1,12 @@
 // Images of memories: what is laid over comes out as it was, whatever the memory; damaged images lead nowhere.
 #include "../kernel/memory_difference.hpp"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <random>
 
+#include "../kernel/touched_pages.hpp"
 #include "check.hpp"
 
 using namespace edgeos;
@@ -26,7 +30,8 @@ void scribble(Bytes& memory, size_t runs) {
 
 Bytes image_of(const Bytes& memory, const Bytes& origin, const std::vector<MemoryArea>& left_out = {}) {
   Bytes image;
-  CHECK(append_difference(image, memory, without_zeroes_at_end(origin), left_out, SIZE_MAX));
+  const std::vector<MemoryArea> areas = without({{0, memory.size()}}, left_out);
+  CHECK(append_difference(image, memory, without_zeroes_at_end(origin), areas, SIZE_MAX));
   return image;
 }
 
@@ -67,6 +72,26 @@ TEST(what_is_left_out_stays_as_it_began) {
   }
 }
 
+TEST(an_image_is_no_larger_than_it_may_be) {
+  Bytes worst(10'000);
+  for (size_t i = 0; i < worst.size(); i++) worst[i] = i % 8 != 0;
+  const std::vector<MemoryArea> all = {{0, worst.size()}};
+  CHECK_EQ(image_of(worst, {}).size(), worst.size() / 8 * 9);
+  CHECK(image_of(worst, {}).size() <= largest_image(all));
+  for (int round = 0; round < 1000; round++) {
+    Bytes memory(below(5000));
+    scribble(memory, below(50));
+    std::vector<MemoryArea> areas;
+    for (size_t at = below(100); at < memory.size(); at += below(1000)) {
+      areas.push_back({at, std::min(memory.size(), at + below(500))});
+      at = areas.back().to;
+    }
+    Bytes image;
+    CHECK(append_difference(image, memory, {}, areas, SIZE_MAX));
+    CHECK(image.size() <= largest_image(areas));
+  }
+}
+
 TEST(an_image_is_small) {
   Bytes origin(1 << 20), memory(1 << 20);
   CHECK_EQ(image_of(memory, origin).size(), 0u);
@@ -80,15 +105,44 @@ TEST(an_image_keeps_to_its_bound) {
   Bytes memory(100'000);
   for (uint8_t& byte : memory) byte = 1;
   Bytes image = {42};
-  CHECK(!append_difference(image, memory, {}, {}, 99'999));
+  const std::vector<MemoryArea> all = {{0, memory.size()}};
+  CHECK(!append_difference(image, memory, {}, all, 99'999));
   CHECK_EQ(image.size(), 1u);
-  CHECK(append_difference(image, memory, {}, {}, 100'010));
+  CHECK(append_difference(image, memory, {}, all, 100'010));
+}
+
+TEST(pages_that_were_touched_are_found) {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  constexpr size_t kPages = 10'000;
+  void* mapped = mmap(nullptr, kPages * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  CHECK(mapped != MAP_FAILED);
+  madvise(mapped, kPages * page, MADV_NOHUGEPAGE);
+  const std::span<uint8_t> memory{static_cast<uint8_t*>(mapped), kPages * page};
+  TouchedPages pages;
+  if (!pages.are_known()) {  // as under emulation
+    CHECK_EQ(pages.of(memory).size(), 1u);
+    CHECK_EQ(pages.of(memory)[0].to, memory.size());
+    return;
+  }
+  CHECK(pages.of(memory).empty());
+  for (const size_t number : {size_t{3}, size_t{4}, size_t{4095}, size_t{4096}, kPages - 1}) memory[number * page + 7] = 1;
+  const std::vector<MemoryArea> areas = pages.of(memory.first(memory.size() - 5));
+  CHECK_EQ(areas.size(), 3u);
+  CHECK_EQ(areas[0].from, 3 * page);
+  CHECK_EQ(areas[0].to, 5 * page);
+  CHECK_EQ(areas[1].from, 4095 * page);
+  CHECK_EQ(areas[1].to, 4097 * page);
+  CHECK_EQ(areas[2].to, memory.size() - 5);
+  CHECK_EQ(pages.of(memory.subspan(1)).size(), 1u);  // it does not begin with a page: all of it
+  CHECK_EQ(pages.of(memory.subspan(1))[0].to, memory.size() - 1);
+  munmap(mapped, kPages * page);
 }
 
 TEST(damaged_images_lead_nowhere) {
   Bytes memory(1000);
   CHECK(lay_over(Bytes{}, memory));
   CHECK(!lay_over(Bytes{5}, memory));                         // no length
+  CHECK(!lay_over(Bytes{5, 0}, memory));                      // a run of nothing
   CHECK(!lay_over(Bytes{5, 3, 1, 2}, memory));                // fewer bytes than it says
   CHECK(!lay_over(Bytes{0xe7, 0x07, 2, 1, 2}, memory));       // the last one lies outside
   CHECK(lay_over(Bytes{0xe6, 0x07, 2, 1, 2}, memory));        // the last one fits

@@ -72,7 +72,7 @@ struct Lot {
   bool come_back(ChainInstance& i, uint64_t client, Tenant* tenant = nullptr) {
     std::unique_ptr<ParkedClient> parked = parking.take(owner(client), Isolation::client, tenant);
     come(i, client, tenant);
-    return parked != nullptr && parking.resume(std::move(parked), i);
+    return parked != nullptr && parking.resume(std::move(parked), i, 0);
   }
   const ParkingCounters& counters() const { return chain.counters.parking; }
   uint64_t dropped(Unkept why) const { return counters().dropped[size_t(why)]; }
@@ -319,7 +319,7 @@ TEST(memory_that_cannot_be_had_is_a_failure) {
   uint8_t* memory = parked->bytes.get() + 1;  // behind the stage's number: 262,144 in three bytes
   memory[2] = 0x7f;
   lot.come(back, 1);
-  CHECK(!lot.parking.resume(std::move(parked), back));
+  CHECK(!lot.parking.resume(std::move(parked), back, 0));
   CHECK_EQ(lot.dropped(Unkept::failed), 1u);
   lot.leave(back);
 }
@@ -338,7 +338,7 @@ TEST(damaged_blocks_lead_nowhere) {
     std::unique_ptr<ParkedClient> parked = lot.parking.take(Lot::owner(1), Isolation::client, nullptr);
     for (int i = 0; i < 3; i++) parked->bytes[random() % parked->len] = static_cast<uint8_t>(random());
     lot.come(back, 1);
-    lot.parking.resume(std::move(parked), back);
+    lot.parking.resume(std::move(parked), back, 0);
     lot.chain.unbind(back);
   }
 }
