@@ -43,12 +43,14 @@ class Layout:
 class Checkpoint:
     """A module that starts in the state after init, the layout of its memory, and the size (bytes) it starts with.
 
+    `memory_max` (bytes) is the most that it may have; when its code cannot ask for more memory, what it starts with.
     `fixed_table` is False when its code may change its function table, which no copy of its memory and globals holds.
     """
 
     wasm: bytes
     layout: Layout
     initial_memory: int
+    memory_max: int
     fixed_table: bool = True
 
 

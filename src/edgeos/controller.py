@@ -310,9 +310,9 @@ class Controller:
         layout = guest.layout
         upstreams = [upstream.name for upstream in manifest.upstreams]
         grant = grants(template)
-        if template.memory > self._engine.memory_max:
+        if guest.memory_max > self._engine.memory_max:
             raise LimitError(
-                f"template.{template.name}: memory is {template.memory} bytes, and the node was started for at most "
+                f"template.{template.name}: memory is {guest.memory_max} bytes, and the node was started for at most "
                 f"{self._engine.memory_max}; set node.spare_memory and restart"
             )
         try:

@@ -19,7 +19,7 @@ from edgeos.share import share
 
 WASMTIME_VERSION = installed_version("wasmtime")
 
-CHECKPOINT_VERSION = 3
+CHECKPOINT_VERSION = 4
 """Raised when the rules for making a checkpoint change, so that older kept ones are not used."""
 
 
@@ -105,6 +105,7 @@ def _pack(checkpoint: Checkpoint) -> bytes:
     header = {
         "layout": asdict(checkpoint.layout),
         "initial_memory": checkpoint.initial_memory,
+        "memory_max": checkpoint.memory_max,
         "fixed_table": checkpoint.fixed_table,
     }
     return json.dumps(header).encode() + b"\n" + checkpoint.wasm
@@ -119,5 +120,6 @@ def _unpack(packed: bytes) -> Checkpoint:
         wasm=wasm,
         layout=Layout(**layout),
         initial_memory=values["initial_memory"],
+        memory_max=values["memory_max"],
         fixed_table=values["fixed_table"],
     )

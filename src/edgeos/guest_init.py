@@ -27,6 +27,7 @@ from edgeos.checkpoint import Checkpoint, Counter, Layout
 from edgeos.errors import GuestError
 from edgeos.host_calls import CALLS, import_problem
 from edgeos.wasm_code import changes_table
+from edgeos.wasm_growth import may_grow
 
 INIT_STACK_SIZE: Final = 512 * 1024
 """Bytes of native stack for init."""
@@ -106,6 +107,12 @@ def capture(
     layout = _check_layout(raw_layout, snapshot, _stack_pointer(parsed, values))
     _clear_messages(snapshot, layout)
 
+    pages = len(snapshot) // wasm.PAGE_SIZE
+    handlers = [exports[name].index for name in _KEPT if name in exports and exports[name].kind == wasm.FUNCTION]
+    limits = replace(memory, minimum=pages)
+    if not may_grow(parsed, handlers):
+        limits = replace(limits, maximum=pages)
+
     def written(*, references: bool) -> bytes:
         return wasm.rewrite(
             parsed,
@@ -113,7 +120,7 @@ def capture(
                 *(exports[name] for name in _KEPT if name in exports),
                 *(wasm.Export(f"global {n}", wasm.GLOBAL, index) for n, index in enumerate(_mutable(parsed))),
             ],
-            memory=replace(memory, minimum=len(snapshot) // wasm.PAGE_SIZE),
+            memory=limits,
             globals=_captured_globals(parsed, values),
             data=_segments(snapshot),
             references=references,
@@ -125,7 +132,8 @@ def capture(
     if has_table:
         result = written(references=True)
         init.validate(result)
-    return Checkpoint(result, layout, len(snapshot), not (has_table and changes_table(parsed.code)))
+    most = len(snapshot) if limits.maximum is None else limits.maximum * wasm.PAGE_SIZE
+    return Checkpoint(result, layout, len(snapshot), most, not (has_table and changes_table(parsed.code)))
 
 
 # ---- What is refused before anything runs ----

@@ -588,8 +588,14 @@ def _without(records: tuple[_Record, ...], name: str) -> tuple[_Record, ...]:
 
 
 def engine_settings(manifest: Manifest, guests: Mapping[str, Checkpoint]) -> _native.EngineSettings:
-    """The pool that all chains at their limits need, for the guests that there are at the start."""
-    memory = max([65536, manifest.node.spare_memory, *(template.memory for template in manifest.templates)])
+    """The pool that all chains at their limits need, for the guests that there are at the start.
+
+    Memories lie as close together as these guests allow, so that many share a page table. Where room is kept for FWPs
+    of templates to come, those may have as much memory as the templates that there are.
+    """
+    spared = [template.memory for template in manifest.templates] if manifest.node.spare_fwps else []
+    used = [guest.memory_max for guest in guests.values()]
+    memory = max([65536, manifest.node.spare_memory, *spared, *used])
     return make_engine_settings(fwps_of(manifest), memory, guests.values(), compact=is_compact(manifest))
 
 

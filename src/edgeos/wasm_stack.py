@@ -44,15 +44,27 @@ def stack_need(module: Module) -> StackNeed:
     Raises GuestError for code that this reader does not know.
     """
     functions = _functions(module)
+    calls = _calls(module, functions)
+    roots = [export.index for export in module.exports if export.kind == FUNCTION]
+    return _deepest({index: function.frame for index, function in functions.items()}, calls, roots)
+
+
+def call_graph(module: Module) -> dict[int, set[int]]:
+    """The functions that each function of the module itself may call, directly or through its table.
+
+    Raises GuestError for code that this reader does not know.
+    """
+    return _calls(module, _functions(module))
+
+
+def _calls(module: Module, functions: dict[int, _Function]) -> dict[int, set[int]]:
     targets: dict[FuncType, set[int]] = {}
     for index in module.referenced:
         targets.setdefault(module.function_type(index), set()).add(index)
-    calls = {
+    return {
         index: function.calls.union(*(targets.get(kind, ()) for kind in function.indirect))
         for index, function in functions.items()
     }
-    roots = [export.index for export in module.exports if export.kind == FUNCTION]
-    return _deepest({index: function.frame for index, function in functions.items()}, calls, roots)
 
 
 def _deepest(frames: dict[int, int], calls: dict[int, set[int]], roots: Iterable[int]) -> StackNeed:

@@ -234,7 +234,7 @@ def test_a_change_that_does_not_fit_changes_nothing() -> None:
         with pytest.raises(LimitError, match=r"spare_fwps"):
             node.node.add_chain(chain("large", max_fwps=9))
         with pytest.raises(LimitError, match=r"spare_memory"):
-            node.node.add_template(guest("huge", "tally", memory=4 * 2**20))
+            node.node.add_template(guest("huge", "keeper", memory=4 * 2**20))
         with pytest.raises(ManifestError, match="nowhere"):
             node.node.add_rule("any", chain="nowhere")
         with pytest.raises(ManifestError, match="tally"):

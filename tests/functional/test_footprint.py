@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import resource
 import subprocess
@@ -23,6 +24,9 @@ IDLE_TIMEOUT_S = 1
 PAGE = resource.getpagesize()
 MOST = max(8192, PAGE)
 """Bytes of a small guest's memory that its first messages touch: stack, variables, messages' records and first slot."""
+
+GUARD = 65536
+"""Bytes between two memories."""
 
 SPARE = 8
 """FWPs more than clients: those that are ready for the next ones."""
@@ -83,6 +87,18 @@ def test_an_fwp_holds_as_much_in_later_lives_as_in_its_first() -> None:
     assert CLIENTS * PAGE <= held[0] <= (CLIENTS + SPARE) * MOST
     # The engine may take another place for one of them than it did before.
     assert max(held) <= held[0] + SPARE * MOST, [size // PAGE for size in held]
+
+
+def test_memories_that_cannot_grow_lie_close_together() -> None:
+    template = guest("tally")
+    memory = load_guest(template, CodeCache()).initial_memory
+    with crowd(template) as (node, clock):
+        live_once(node, clock, 0)
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        found = [(int(m[1], 16), int(m[2], 16)) for m in map(_MAPPING.match, lines) if m is not None]
+    starts = sorted(start for start, end in found if end - start == memory)
+    near = [after - before for before, after in itertools.pairwise(starts) if after - before <= memory + GUARD]
+    assert len(near) >= CLIENTS - 1, "each but the last is followed by the next, and a guard between"
 
 
 START = """

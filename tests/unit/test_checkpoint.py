@@ -132,11 +132,16 @@ def test_only_what_the_kernel_needs_is_exported(firewall_like: bytes) -> None:
     module = wasm.parse(make_checkpoint(firewall_like, b"").wasm)
     assert [entry.name for entry in module.exports] == ["memory", "edgeos_burst", "edgeos_access", "global 0"]
     assert module.start is None
-    assert module.memories[0].maximum == 16
+    assert module.memories[0].maximum == module.memories[0].minimum
 
 
-def test_an_fwp_cannot_grow_past_the_limit(firewall_like: bytes) -> None:
-    checkpoint = make_checkpoint(firewall_like, b"", memory_limit=8 * 65536)
+def test_an_fwp_cannot_grow_past_the_limit(tmp_path: Path) -> None:
+    source = tmp_path / "grows.c"
+    source.write_text(
+        "#include <edgeos.h>\n"
+        "int edgeos_handle(edgeos_message *m) { return __builtin_wasm_memory_grow(0, m->len) ? 0 : EDGEOS_DROP; }\n"
+    )
+    checkpoint = make_checkpoint(build(source), b"", memory_limit=8 * 65536)
     store, exports = instance(checkpoint)
     room = 8 - checkpoint.initial_memory // 65536
     exports["memory"].grow(store, room)
