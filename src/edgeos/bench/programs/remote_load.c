@@ -28,6 +28,7 @@
 enum {
     BURST = 64, /* packets that are taken before what they made due is sent: code stays in the caches meanwhile */
     OPENING_MAX = 128,
+    PAUSE_US = 1000,
     CONNECTIONS_MAX = 60000,
     FIRST_CLIENT = 256, /* beyond the device's own address */
     SEGMENT_MAX = 1460, /* bytes, the timestamp among them */
@@ -259,7 +260,7 @@ static void take_segment(uint32_t index, const struct tcphdr *tcp, const uint8_t
     }
     if (tcp->rst || tcp->fin) fail("the service has ended a connection");
     if (tcp->syn || ahead > INT32_MAX) { /* repeated, because this program was held up */
-        acknowledge(index);
+        if (c->acknowledged == c->next) acknowledge(index); /* otherwise what is in flight does so */
         return;
     }
     if (!tcp->ack || acknowledged - c->acknowledged > c->next - c->acknowledged)
@@ -344,7 +345,10 @@ static void end_all(void) {
     sending = false;
     send_due();
     drive(UINT64_MAX, none_in_flight);
-    for (uint32_t i = 0; i < count; i++) send_segment(i, RESET, (const uint8_t *)"", 0);
+    for (uint32_t i = 0; i < count; i++) {
+        send_segment(i, RESET, (const uint8_t *)"", 0);
+        if (i % BURST == BURST - 1) usleep(PAUSE_US); /* the system of the service has to find room for all of them */
+    }
 }
 
 static void read_arguments(char **argv) {
