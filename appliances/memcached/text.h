@@ -66,6 +66,33 @@ static bool long_word(const uint8_t *at, const uint8_t *end) {
     return false;
 }
 
+/* The item of a key that is asked for; it counts as read, and lives on until `expires` if it is to be touched. */
+static struct item *text_look_up(struct word key, bool touch, uint32_t expires) {
+    struct item *it = item_get(key.at, key.len);
+    stats.touches += touch;
+    if (!it) {
+        touch ? stats.touch_misses++ : stats.get_misses++;
+        misses.value++;
+        return 0;
+    }
+    touch ? stats.touch_hits++ : stats.get_hits++;
+    hits.value++;
+    if (touch) it->expires = expires;
+    return it;
+}
+
+/* Of keys one of which is too long, those before it are read, too, though nobody is told. */
+static void text_get_in_vain(struct words *w, uint32_t first, uint8_t *end, bool touch, uint32_t expires) {
+    for (;; first = 0) {
+        for (uint32_t i = first; i < w->count; i++) {
+            if (w->list[i].len > KEY_MAX) return;
+            text_look_up(w->list[i], touch, expires);
+        }
+        if (!w->rest) return;
+        split(w, w->rest, end);
+    }
+}
+
 static void text_get(struct connection *c, struct words *w, uint8_t *end, bool with_cas, bool touch) {
     uint32_t first = 1, expires = 0;
     if (touch) {
@@ -78,6 +105,7 @@ static void text_get(struct connection *c, struct words *w, uint8_t *end, bool w
         first = 2;
     }
     if (long_word(w->list[first].at, end)) {
+        text_get_in_vain(w, first, end, touch, expires);
         answer(c, BAD_FORMAT);
         return;
     }
@@ -87,16 +115,8 @@ static void text_get(struct connection *c, struct words *w, uint8_t *end, bool w
         for (uint32_t i = first; i < w->count; i++) {
             if (open) reply_end(c);
             open = false;
-            struct item *it = item_get(w->list[i].at, w->list[i].len);
-            stats.touches += touch;
-            if (!it) {
-                touch ? stats.touch_misses++ : stats.get_misses++;
-                misses.value++;
-                continue;
-            }
-            touch ? stats.touch_hits++ : stats.get_hits++;
-            hits.value++;
-            if (touch) it->expires = expires;
+            struct item *it = text_look_up(w->list[i], touch, expires);
+            if (!it) continue;
             put_text("VALUE ");
             put(it->bytes, it->key_len);
             put_text(" ");

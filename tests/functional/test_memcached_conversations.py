@@ -304,6 +304,21 @@ def test_statistics_count_alike(node: CacheNode) -> None:
     assert counts(node.connect) == expected
 
 
+@pytest.mark.parametrize("command", [b"get a n", b"gets n a a", b"gat 1000 n a", b"get" + 30 * b" n" + b" a"])
+def test_keys_before_one_that_is_too_long_are_read(node: CacheNode, command: bytes) -> None:
+    """Nobody is told, but they count, and `mg` shows that the item was read, and how long it lives."""
+    ends = (b"STORED\r\n", b"format\r\n", b"\r\n", b"END\r\n")
+    asked = (b"set a 0 0 1\r\nx\r\n", command + b" " + K251 + b" a\r\n", b"mg a h t\r\n", b"stats\r\n")
+
+    def answers(s: socket.socket) -> list[bytes]:
+        *before, statistics = [ask(s, data, end) for data, end in zip(asked, ends, strict=True)]
+        lines = [line for line in statistics.split(b"\r\n") if b" get_" in line or b"touch" in line or b" cmd_" in line]
+        return [*(TIMES.sub(b"N", answer) for answer in before), *lines]
+
+    with program("-m", "64") as path, closing(of_program(path)()) as theirs, closing(node.connect()) as ours:
+        assert answers(ours) == answers(theirs)
+
+
 @pytest.mark.parametrize(
     "command", [b"set a 0 2 1\r\nx\r\n", b"set a 0 0 1\r\nx\r\nflush_all 2\r\n", b"ms a 1 T2\r\nx\r\n"]
 )
