@@ -62,18 +62,27 @@ Streams::Streams(const std::vector<Port*>& ports, std::vector<UpstreamSettings> 
 }
 
 void Streams::add_listener(Listener& listener, uint16_t port) {
-  upstreams_max_ = upstreams_allowed(ports_);  // it may have come to a running node
-  services_.push_back(std::make_unique<Service>(listener, port));
+  auto service = std::make_unique<Service>(listener, port);
+  services_.reserve(services_.size() + 1);  // once it is watched nothing may fail
   if (listener.is_udp()) prepare_datagrams();
-  if (!watch(listener.fd(), service_tag(services_.back().get()), EPOLLIN, EPOLL_CTL_ADD))
+  if (!watch(listener.fd(), service_tag(service.get()), 0, EPOLL_CTL_ADD))
     throw_errno(listener.name(), "cannot wait for the listener", "raise fs.epoll.max_user_watches");
+  services_.push_back(std::move(service));
+}
+
+Service& Streams::service_at(const Listener& listener) {
+  const auto of_it = [&](const auto& service) { return &service->listener == &listener; };
+  return **std::find_if(services_.begin(), services_.end(), of_it);
+}
+
+void Streams::open_listener(Listener& listener) {
+  Service& service = service_at(listener);
+  upstreams_max_ = upstreams_allowed(ports_);  // it may have come to a running node
+  if (!service.stopped) watch(listener.fd(), service_tag(&service), EPOLLIN, EPOLL_CTL_MOD);
 }
 
 void Streams::remove_listener(Listener& listener) {
-  const auto of_it = [&](const auto& service) { return &service->listener == &listener; };
-  const auto found = std::find_if(services_.begin(), services_.end(), of_it);
-  if (found == services_.end()) return;
-  Service& service = **found;
+  Service& service = service_at(listener);
   stop_listening(service);
   if (listener.is_udp()) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener.fd(), nullptr);
   while (!service.flows.empty()) lose(*service.flows.begin()->second, Ending::evicted);

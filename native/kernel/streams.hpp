@@ -70,8 +70,10 @@ class Streams {
   int wait_fd() const { return epoll_.get(); }
   // Lets nobody in any more; who is in stays.
   void stop_listening();
-  // A listener that comes to a running node, or one that goes from it: its connections stay, its flows of datagrams end.
+  // All that a listener needs, which may fail; it lets nobody in before open_listener(), which does not.
   void add_listener(Listener& listener, uint16_t port);
+  void open_listener(Listener& listener);
+  // One that goes from a running node: its connections stay, its flows of datagrams end.
   void remove_listener(Listener& listener);
   // Closes everything.
   void shut_down();
@@ -123,6 +125,7 @@ class Streams {
   void finish_connect(Connection& c);
   void handle_event(uint64_t tag, uint32_t events);
   bool watch(int fd, uint64_t tag, uint32_t events, int operation);
+  Service& service_at(const Listener& listener);
   void stop_listening(Service& service);
 
   // Towards the instance.

@@ -48,8 +48,10 @@ void Worker::prepare() {
   const auto is_listener = [](Port* port) { return port->as_listener() != nullptr; };
   if (!upstreams_.empty() || std::any_of(ports_.begin(), ports_.end(), is_listener)) make_streams();
   for (uint16_t number = 0; number < ports_.size(); number++)
-    if (Listener* listener = ports_[number]->as_listener(); listener != nullptr && !retired_ports_[number])
+    if (Listener* listener = ports_[number]->as_listener(); listener != nullptr && !retired_ports_[number]) {
       streams_->add_listener(*listener, number);
+      streams_->open_listener(*listener);
+    }
   for (auto& pool : pools_) {
     prove(pool->tmpl());
     while (pool->maintain(kMaintainIdle)) {

@@ -200,10 +200,10 @@ uint32_t Worker::add_listener(Port* port) {
     if (ports_.size() == kPortsMax)
       throw std::runtime_error("a node has at most " + std::to_string(kPortsMax) + " ports, those included that it once had");
     number = static_cast<uint32_t>(ports_.size());
+    if (prepared_ && streams_ == nullptr) make_streams();
+    if (prepared_) streams_->add_listener(*port->as_listener(), static_cast<uint16_t>(number));  // first: it may fail
     add_port(port);
-    if (!prepared_) return;
-    dispatcher_->add_port();
-    if (streams_ == nullptr) make_streams();
+    if (prepared_) dispatcher_->add_port();
   });
   return number;
 }
@@ -212,10 +212,11 @@ void Worker::change_listeners(const std::vector<uint32_t>& opened, const std::ve
   call([&] {
     for (const uint32_t number : closed) {
       retired_ports_.at(number) = true;
-      if (streams_ != nullptr) streams_->remove_listener(*ports_.at(number)->as_listener());
+      Listener& listener = *ports_.at(number)->as_listener();
+      prepared_ ? streams_->remove_listener(listener) : listener.close();
     }
     for (const uint32_t number : opened)
-      if (streams_ != nullptr) streams_->add_listener(*ports_.at(number)->as_listener(), static_cast<uint16_t>(number));
+      if (prepared_) streams_->open_listener(*ports_.at(number)->as_listener());
   });
 }
 

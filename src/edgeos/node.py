@@ -292,12 +292,13 @@ class Node:
         with self._changing:
             worker = self._running()[0]
             gone = [number for number, name in enumerate(self._port_names) if name and after.get(name) != before[name]]
-            try:
-                added = [worker.add_listener(port) for port in new.values()]
-            except RuntimeError as error:
-                raise LimitError(str(error)) from None
             names = ["" if number in gone else name for number, name in enumerate(self._port_names)]
+            kinds = {name: port_kind(port) for name, port in new.items()}
+            self._port_kinds = kinds | self._port_kinds  # statistics have them from now on, whatever becomes of them
+            added: list[int] = []
             try:
+                for port in new.values():
+                    added.append(_add_listener(worker, port))
                 self._change(manifest, rules=self._numbered(manifest.rules), ports=[*names, *new])
             except BaseException:
                 self._port_names += [""] * len(added)
@@ -306,7 +307,7 @@ class Node:
             worker.change_listeners(opened=added, closed=gone)
             self._port_names = [*names, *new]
             self._native_ports = {name: new.get(name) or self._native_ports[name] for name in after}
-            self._port_kinds |= {name: port_kind(port) for name, port in new.items()}
+            self._port_kinds |= kinds
             if self._asker is not None:
                 self._asker.name_ports(self._port_names)
 
@@ -574,6 +575,13 @@ class Node:
             self._worker = self._controller = None
             raise
         self._has_ports = True
+
+
+def _add_listener(worker: _native.Worker, port: Port) -> int:
+    try:
+        return worker.add_listener(port)
+    except RuntimeError as error:
+        raise LimitError(str(error)) from None
 
 
 def _has_sockets(manifest: Manifest) -> bool:

@@ -157,13 +157,53 @@ def test_what_cannot_be_changes_nothing(tmp_path: Path) -> None:
             assert answers(fresh)
 
 
+def too_large(manifest: Manifest, chain: str) -> Manifest:
+    """The same with a chain that the node has no room for, which shows only when its listeners are there."""
+    return replace(
+        manifest,
+        chains=tuple(replace(c, max_fwps=100_000) if c.name == chain else c for c in manifest.chains),
+    )
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_listener_of_a_refused_reload_is_gone_and_may_come_with_the_next(
+    runs: bool, kind: Literal["tcp", "udp"]
+) -> None:
+    one, other = free_port(), free_port()
+    with Node.from_manifest(manifest_of(listener("one", one, kind))) as node:
+        if runs:
+            node.start()
+        node.statistics()
+        wanted = manifest_of(listener("one", one, kind), listener("other", other, kind))
+        for _ in range(2):
+            with pytest.raises(EdgeosError, match="FWPs"):
+                node.reconfigure(too_large(wanted, "by-other"))
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as taken:
+                taken.bind(("127.0.0.1", other))
+        assert [port.name for port in node.statistics().ports if not port.retired] == ["one"]
+        node.reconfigure(wanted)
+        if not runs:
+            node.start()
+        for port in (one, other):
+            with connect(port, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as fresh:
+                assert answers(fresh)
+        assert node.statistics().port("other").accepted == 1
+        assert node.stop().balance == 0
+
+
 def test_there_are_so_many_ports_in_a_nodes_life() -> None:
     numbers = [free_port(), free_port()]
     with running(listener("web", numbers[0])) as node:
         for turn in range(1, 64):
             node.reconfigure(manifest_of(listener("web", numbers[turn % 2])))
+        further = free_port()
+        with pytest.raises(EdgeosError, match="at most 64 ports, those included that it once had"):
+            node.reconfigure(manifest_of(listener("further", further), listener("web", numbers[0])))
+        assert not lets_in(further)  # there was a number for it, but not for the other
         with pytest.raises(EdgeosError, match="at most 64 ports, those included that it once had"):
             node.reconfigure(manifest_of(listener("web", numbers[0])))
+        assert node.statistics().port("web").accepted == 0
         with connect(numbers[1]) as fresh:
             assert answers(fresh)
 
