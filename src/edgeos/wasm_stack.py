@@ -35,7 +35,7 @@ class StackNeed:
 class _Function:
     frame: int = 0
     calls: set[int] = field(default_factory=set)
-    indirect: set[FuncType] = field(default_factory=set)
+    indirect: set[int] = field(default_factory=set)  # types of functions, by number
 
 
 def stack_need(module: Module) -> StackNeed:
@@ -46,25 +46,34 @@ def stack_need(module: Module) -> StackNeed:
     functions = _functions(module)
     calls = _calls(module, functions)
     roots = [export.index for export in module.exports if export.kind == FUNCTION]
-    return _deepest({index: function.frame for index, function in functions.items()}, calls, roots)
+    frames = dict.fromkeys(calls, 0) | {index: function.frame for index, function in functions.items()}
+    return _deepest(frames, calls, roots)
 
 
 def call_graph(module: Module) -> dict[int, set[int]]:
     """The functions that each function of the module itself may call, directly or through its table.
 
-    Raises GuestError for code that this reader does not know.
+    A call through the table leads to a negative number, which stands for the type and calls the functions that fit it:
+    so the graph is no larger than the module. Raises GuestError for code that this reader does not know.
     """
     return _calls(module, _functions(module))
 
 
 def _calls(module: Module, functions: dict[int, _Function]) -> dict[int, set[int]]:
-    targets: dict[FuncType, set[int]] = {}
+    kinds, first = _kinds(module), module.imported(FUNCTION)
+    calls: dict[int, set[int]] = {~kind: set() for kind in kinds}
     for index in module.referenced:
-        targets.setdefault(module.function_type(index), set()).add(index)
-    return {
-        index: function.calls.union(*(targets.get(kind, ()) for kind in function.indirect))
-        for index, function in functions.items()
-    }
+        if index >= first:
+            calls[~kinds[module.functions[index - first]]].add(index)
+    for index, function in functions.items():
+        calls[index] = function.calls.union(~kind for kind in function.indirect)
+    return calls
+
+
+def _kinds(module: Module) -> list[int]:
+    """Of each type the number of the first that is equal to it."""
+    firsts: dict[FuncType, int] = {}
+    return [firsts.setdefault(kind, number) for number, kind in enumerate(module.types)]
 
 
 def _deepest(frames: dict[int, int], calls: dict[int, set[int]], roots: Iterable[int]) -> StackNeed:
@@ -80,6 +89,9 @@ def _deepest(frames: dict[int, int], calls: dict[int, set[int]], roots: Iterable
     todo = [index for index in roots if index in frames]
     while todo:
         index = todo[-1]
+        if index in back:
+            todo.pop()
+            continue
         callees = [callee for callee in calls[index] if callee in frames]
         if index not in met:
             met[index] = len(met)
@@ -87,12 +99,11 @@ def _deepest(frames: dict[int, int], calls: dict[int, set[int]], roots: Iterable
             todo += [callee for callee in callees if callee not in met]
             continue
         todo.pop()
-        if index in back:
-            continue
         back[index] = min([met[index], *(back.get(callee, met[callee]) for callee in callees if callee not in needs)])
         if back[index] == met[index]:
-            group = path[path.index(index) :]
-            del path[-len(group) :]
+            group = [path.pop()]
+            while group[-1] != index:
+                group.append(path.pop())
             frame = sum(frames[member] for member in group)
             recursive |= frame > 0 and (len(group) > 1 or index in calls[index])
             further = [needs[callee] for member in group for callee in calls[member] if callee in needs]
@@ -101,17 +112,17 @@ def _deepest(frames: dict[int, int], calls: dict[int, set[int]], roots: Iterable
 
 
 def _functions(module: Module) -> dict[int, _Function]:
-    first = module.imported(FUNCTION)
-    return {first + number: _function(body, module.types) for number, body in enumerate(bodies(module.code))}
+    first, kinds = module.imported(FUNCTION), _kinds(module)
+    return {first + number: _function(body, kinds) for number, body in enumerate(bodies(module.code))}
 
 
-def _function(body: Sequence[Instruction], types: Sequence[FuncType]) -> _Function:
+def _function(body: Sequence[Instruction], kinds: Sequence[int]) -> _Function:
     function = _Function()
     for number, (code, operand) in enumerate(body):
         if code in (CALL, RETURN_CALL):
             function.calls.add(operand)
         elif code in (CALL_INDIRECT, RETURN_CALL_INDIRECT):
-            function.indirect.update(types[operand : operand + 1])
+            function.indirect.update(kinds[operand : operand + 1])
         elif (
             code == I32_SUB and number >= 2 and body[number - 2] == (GLOBAL_GET, 0) and body[number - 1][0] == I32_CONST
         ):

@@ -18,7 +18,8 @@ from edgeos.guest_compiler import STACK_RECURSIVE
 from edgeos.node import Node
 from edgeos.settings import STACK_MIN, ChainSettings, TemplateSettings
 from edgeos.testing import memory_port, udp_packet
-from edgeos.wasm_stack import StackNeed, stack_need
+from edgeos.wasm_growth import may_grow
+from edgeos.wasm_stack import StackNeed, call_graph, stack_need
 
 FRAME = "(global.set 0 (i32.sub (global.get 0) (i32.const {})))"
 
@@ -97,6 +98,20 @@ def test_long_chains_of_calls() -> None:
     many = 20_000
     chain = "".join(function(f"f{i}", 16, f"(call $f{i + 1})") for i in range(many)) + function(f"f{many}", 16)
     assert need_of(chain + '(export "a" (func $f0))') == StackNeed(16 * (many + 1), False)
+
+
+@pytest.mark.parametrize("last", ["(drop (memory.grow (i32.const 1)))", ""])
+def test_calls_through_a_table_take_no_more_room_than_the_module(last: str) -> None:
+    many = 2000
+    calling = "".join(f"(func $f{i} (call_indirect (type $plain) (i32.const 0)))" for i in range(many))
+    named = " ".join(f"$f{i}" for i in range(many))
+    text = f"""(module (memory 1) (global (mut i32) (i32.const 65536)) (type $plain (func)) (type $same (func))
+    (table {many + 1} funcref) (elem (i32.const 0) {named} $last)
+    {calling} (func $last (type $same) {FRAME.format(32)} {last}) (export "a" (func $f0)))"""
+    module = wasm.parse(bytes(wasmtime.wat2wasm(text)))
+    assert sum(len(callees) for callees in call_graph(module).values()) == 2 * many + 1
+    assert may_grow(module, [0]) == (last != "")
+    assert stack_need(module) == StackNeed(32, False)
 
 
 @pytest.fixture(scope="module")
