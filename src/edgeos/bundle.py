@@ -5,6 +5,7 @@ Each process that has the bundle holds what is in it; when the last has let go o
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from array import array
@@ -27,12 +28,17 @@ def bundle(note: str, files: Sequence[int]) -> int:
 
 @contextmanager
 def unbundled(file: int) -> Iterator[tuple[str, list[int]]]:
-    """The note, and copies of what the bundle holds, which are closed with the block; the bundle keeps its own."""
+    """The note, and copies of what the bundle holds, which are closed with the block; the bundle keeps its own.
+
+    Raises OSError when the system allows no further ones.
+    """
     with socket.socket(fileno=os.dup(file)) as kept:
         flags = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        note, extras, _, _ = kept.recvmsg(_NOTE_BYTES_MAX, socket.CMSG_LEN(_FILES_MAX * _FILE.itemsize), flags)
+        note, extras, result, _ = kept.recvmsg(_NOTE_BYTES_MAX, socket.CMSG_LEN(_FILES_MAX * _FILE.itemsize), flags)
     files = array("i", b"".join(data for level, kind, data in extras if (level, kind) == _RIGHTS))
     try:
+        if result & socket.MSG_CTRUNC:  # some of them, or all, are missing
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         yield note.decode(errors="replace"), list(files)
     finally:
         for copy in files:

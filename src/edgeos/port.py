@@ -93,8 +93,15 @@ def open_shared_afxdp(port: PortSettings, workers: int, *, by_destination: bool)
 
 
 def _bundled(note: str, files_of_workers: list[list[int]]) -> list[int]:
+    bundles: list[int] = []
     try:
-        return [bundle(note, files) for files in files_of_workers]
+        for files in files_of_workers:
+            bundles.append(bundle(note, files))
+        return bundles
+    except BaseException:
+        for file in bundles:  # they would hold on to the device
+            os.close(file)
+        raise
     finally:
         for file in {file for files in files_of_workers for file in files}:
             os.close(file)
