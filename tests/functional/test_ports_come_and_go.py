@@ -197,14 +197,23 @@ def test_there_are_so_many_ports_in_a_nodes_life() -> None:
     with running(listener("web", numbers[0])) as node:
         for turn in range(1, 64):
             node.reconfigure(manifest_of(listener("web", numbers[turn % 2])))
-        further = free_port()
-        with pytest.raises(EdgeosError, match="at most 64 ports, those included that it once had"):
-            node.reconfigure(manifest_of(listener("further", further), listener("web", numbers[0])))
-        assert not lets_in(further)  # there was a number for it, but not for the other
         with pytest.raises(EdgeosError, match="at most 64 ports, those included that it once had"):
             node.reconfigure(manifest_of(listener("web", numbers[0])))
-        assert node.statistics().port("web").accepted == 0
         with connect(numbers[1]) as fresh:
+            assert answers(fresh)
+
+
+def test_of_listeners_that_come_together_none_stays_when_one_is_too_many() -> None:
+    numbers, further = [free_port(), free_port()], free_port()
+    with running(listener("web", numbers[0])) as node:
+        for turn in range(1, 63):
+            node.reconfigure(manifest_of(listener("web", numbers[turn % 2])))
+        for _ in range(2):
+            with pytest.raises(EdgeosError, match="at most 64 ports, those included that it once had"):
+                node.reconfigure(manifest_of(listener("further", further), listener("web", numbers[1])))
+            assert not lets_in(further)  # there was a number left for it, but none for the other
+        assert node.statistics().port("web").accepted == 0
+        with connect(numbers[0]) as fresh:
             assert answers(fresh)
 
 
