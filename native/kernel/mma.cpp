@@ -153,7 +153,6 @@ void Mma::finish(Run& run) {
   Fwp& fwp = *run.fwp;
   ChainInstance& instance = *fwp.owner;
   Chain& chain = *instance.chain;
-  fwp.running = false;
   instance.reserved -= run.emit_room;
   if (run.stamp && instance.activation_started_ns != 0) {
     chain.activation_ns.add(run.started_ns - instance.activation_started_ns);
@@ -161,6 +160,7 @@ void Mma::finish(Run& run) {
   }
   chain.counters.emit_refused += run.emit_refused;
   const Kill cause = run.result != Kill::none ? run.result : collect(run);
+  fwp.running = false;  // only now: until it is known whether it lives on, nothing may put it on the ready list
   if (cause != Kill::none) {
     chain.kill(fwp, cause);
     if (streams_ != nullptr) streams_->killed(instance, fwp.stage);

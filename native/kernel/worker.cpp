@@ -214,9 +214,9 @@ void Worker::stop() {
   // What the executor still runs is finished, or ended by its budget; what only waits is dropped, and counted.
   ticker_.set_busy(true);
   drain_executor();
+  if (streams_ != nullptr) streams_->shut_down();  // FWPs that waited for slow readers are ready then
   while (ready_.pop() != nullptr) {
   }
-  if (streams_ != nullptr) streams_->shut_down();
   dispatcher_->shut_down();
   for (Port* port : ports_) port->flush();
   executor_.reset();

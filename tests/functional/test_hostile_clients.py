@@ -9,6 +9,7 @@ import resource
 import socket
 import struct
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from stream_harness import GUESTS, TIMEOUT, Service, exchange, is_sent_away, read_exactly, serving
@@ -142,6 +143,22 @@ def test_without_descriptors_clients_are_sent_away_and_served_again_later() -> N
         service.wait_until(lambda s: s.port("web").connections == 0)
         is_well(service)
         service.stop()
+
+
+@pytest.mark.parametrize("mover", ["inline", "dedicated"])
+def test_a_guest_that_leaves_its_slow_reader_and_is_killed_at_once_harms_nobody(mover: str, tmp_path: Path) -> None:
+    """Its output is over the limit when it closes, so that its FWP could run again, and it does not live on."""
+    address = str(tmp_path / "socket")
+    with serving("quitter.c", kind="unix", address=address, mover=mover, output_limit=4096) as service:
+        for kills in (1, 2, 3):
+            with service.connect() as s:
+                s.sendall(b"!")
+                service.wait_until(lambda s, kills=kills: s.chain("service").kills.get("bad_port", 0) == kills)
+            with service.connect() as s:
+                assert exchange(s, b"an honest question") == b"an honest question"
+        service.wait_closed()
+        statistics = service.stop()
+    assert statistics.port("web").send_dropped > 0, "nothing waited for the slow reader"
 
 
 def test_flows_that_take_each_others_place_are_not_remembered_without_end() -> None:
