@@ -110,7 +110,8 @@ void Dispatcher::expire_now(ChainInstance& instance) {
 void Dispatcher::leave(ChainInstance& instance) {
   Chain& chain = *instance.chain;
   Tenant* tenant = instance.tenant;
-  if (chain.spec().keep && !draining_ && !chain.closed() && !chain.retired()) parking_.park(instance, now_ns_);
+  const bool may_return = !draining_ && !chain.closed() && !chain.retired() && (tenant == nullptr || !tenant->removed());
+  if (chain.spec().keep && may_return) parking_.park(instance, now_ns_);
   release(instance);
   if (tenant != nullptr) tenant->obtain_memory(0);  // what was parked may take a little more than what its FWPs had
 }

@@ -57,7 +57,8 @@ uint32_t Worker::add_template(std::unique_ptr<FwpTemplate> tmpl, uint32_t ready_
 // Makes the places of chains and templates free that nothing uses any more; what the chains counted is kept.
 void Worker::sweep() {
   decisions_.refresh();  // those that nobody uses may name what goes
-  std::erase_if(tenants_, [](const auto& t) { return t->removed() && t->counters.clients == 0; });
+  const auto is_gone = [](const auto& t) { return t->removed() && t->counters.clients == 0 && t->counters.parked == 0; };
+  std::erase_if(tenants_, is_gone);
   for (auto& chain : chains_) {
     if (!chain->retired() || chain->instances() > 0 || chain->spec().name.empty()) continue;
     add_up(gone_, chain->counters);

@@ -352,6 +352,20 @@ def test_a_tenant_that_is_removed_takes_its_parked_along() -> None:
         assert parking(node).dropped == {"removed": 1}
 
 
+def test_a_client_whose_tenant_was_removed_meanwhile_is_not_parked() -> None:
+    """The tenant is swept away by the next change, and another one may have its place in memory."""
+    with tenants() as (node, clock):
+        ask(node, 1, b"w", byte=8)
+        for rule in [rule for rule in node.node.rules if rule.settings.tenant == "acme"]:
+            node.node.remove_rule(rule)
+        node.node.remove_tenant("acme")
+        assert read(node, 1)["kept"] == 8  # it stays until it is idle
+        assert go_idle(node, clock) == ParkingStatistics()
+        node.node.add_tenant(TenantSettings(name="initech"))
+        node.node.add_rule("src 10.0.0.0/28", chain="edge", tenant="initech")
+        assert read(node, 1)["kept"] == 0
+
+
 # ---- Changes, and the end ----
 
 
