@@ -1,5 +1,7 @@
 #include "memory_difference.hpp"
 
+#include <string.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -22,6 +24,7 @@ class Runs {
     if (from_ == to_) from_ = from;
     to_ = to;
   }
+  size_t pending() const { return to_ - from_; }  // bytes that end() will append
   void end() {
     if (from_ == to_) return;
     put_number(image_, from_ - last_);
@@ -83,17 +86,19 @@ bool append_difference(std::vector<uint8_t>& image, std::span<const uint8_t> mem
                        std::span<const MemoryArea> areas, size_t most) {
   const size_t before = image.size();
   Runs runs(image, memory);
+  const auto fits = [&] { return image.size() - before + runs.pending() <= most; };
   for (const MemoryArea& area : areas) {
     const size_t end = std::min<size_t>(area.to, memory.size());
-    for (size_t at = area.from, len = 0; at < end && image.size() - before <= most; at += len) {
+    for (size_t at = area.from, len = 0; at < end && fits(); at += len) {
       const bool beyond = at >= origin.size();
       len = std::min(kBlock - at % kBlock, end - at);
       if (!beyond) len = std::min(len, origin.size() - at);
       compare_block(runs, memory.data() + at, beyond ? kZeroes.data() : origin.data() + at, at, len);
     }
   }
-  runs.end();
-  if (image.size() - before <= most) return true;
+  if (fits()) runs.end();
+  if (fits() && runs.pending() == 0) return true;
+  if (image.size() > before) explicit_bzero(image.data() + before, image.size() - before);
   image.resize(before);
   return false;
 }

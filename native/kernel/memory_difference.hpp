@@ -26,8 +26,11 @@ bool take_number(std::span<const uint8_t>& bytes, uint64_t& number);
 // Memory as it began, without the zeroes at its end; behind that everything is zero.
 std::vector<uint8_t> without_zeroes_at_end(std::span<const uint8_t> memory);
 
+inline constexpr size_t kOvershoot = 8192;
+
 // Appends the image of `memory` against `origin` (see above), of some areas of it, which are given in order and do not overlap.
-// False, and nothing appended, when the image would be larger than `most` bytes.
+// False, and nothing appended, when the image would be larger than `most` bytes; that is seen less than kOvershoot bytes
+// later, and what was written by then is wiped.
 bool append_difference(std::vector<uint8_t>& image, std::span<const uint8_t> memory, std::span<const uint8_t> origin,
                        std::span<const MemoryArea> areas, size_t most);
 

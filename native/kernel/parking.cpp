@@ -103,13 +103,15 @@ bool Parking::park(ChainInstance& instance, uint64_t now_ns) {
     client.reset();
   }
   wipe(block_);
-  if (client == nullptr) return false;
-  enter(std::move(client));
-  keep_to_limit(chain);
+  const bool parks = client != nullptr;
+  if (parks) {
+    enter(std::move(client));
+    keep_to_limit(chain);
+  }
   const uint64_t used_ns = monotonic_ns() - started_ns;
-  chain.parking_times->park.add(used_ns);
+  if (parks) chain.parking_times->park.add(used_ns);
   if (instance.tenant != nullptr) instance.tenant->charge_cpu(used_ns, now_ns);
-  return true;
+  return parks;
 }
 
 bool Parking::append_stage(const Fwp& fwp, const Pool& pool, size_t most) {
@@ -117,7 +119,7 @@ bool Parking::append_stage(const Fwp& fwp, const Pool& pool, size_t most) {
   const std::span<const uint8_t> memory{fwp.memory, fwp.memory_size};
   const std::vector<MemoryArea> areas = without(touched_.of(memory), origin.left_out);
   const std::vector<Fwp::Global> globals = fwp.globals();
-  make_room(block_, kHeadMax + globals.size() * sizeof(SavedGlobal) + std::min(most, largest_image(areas)));
+  make_room(block_, kHeadMax + globals.size() * sizeof(SavedGlobal) + std::min(most + kOvershoot, largest_image(areas)));
   put_number(block_, fwp.stage);
   put_number(block_, fwp.memory_size);
   std::vector<SavedGlobal> changed;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <random>
 
 #include "../kernel/touched_pages.hpp"
@@ -109,6 +110,28 @@ TEST(an_image_keeps_to_its_bound) {
   CHECK(!append_difference(image, memory, {}, all, 99'999));
   CHECK_EQ(image.size(), 1u);
   CHECK(append_difference(image, memory, {}, all, 100'010));
+}
+
+TEST(a_memory_that_differs_everywhere_is_not_read_to_its_end) {
+  constexpr size_t kMost = 10'000;
+  const Bytes memory(1 << 20, 1);
+  const std::vector<MemoryArea> all = {{0, memory.size()}};
+  Bytes image(100, 42);
+  image.reserve(100 + kMost + kOvershoot);
+  const uint8_t* place = image.data();
+  CHECK(!append_difference(image, memory, {}, all, kMost));
+  CHECK_EQ(image.size(), 100u);
+  CHECK(image.data() == place);  // it was not moved to have more room
+}
+
+TEST(nothing_is_left_of_an_image_that_is_too_large) {
+  Bytes memory(100'000);
+  for (size_t i = 0; i < memory.size(); i++) memory[i] = i % 16 == 0 ? 0xa5 : 0;
+  const std::vector<MemoryArea> all = {{0, memory.size()}};
+  Bytes image;
+  image.reserve(memory.size());
+  CHECK(!append_difference(image, memory, {}, all, 5'000));
+  CHECK(std::count(image.data(), image.data() + 5'000, 0xa5) == 0);
 }
 
 TEST(pages_that_were_touched_are_found) {

@@ -220,12 +220,14 @@ TEST(one_that_is_too_large_displaces_nobody) {
   lot.come(small, 1);
   fwp(small).memory[kFree] = 1;
   lot.leave(small);
-  lot.come(large, 2);
+  Tenant acme({"acme", {}});
+  lot.come(large, 2, &acme);
   std::mt19937_64 random(4);
   for (uint64_t at = kFree; at < 4 * kPage; at++) fwp(large).memory[at] = static_cast<uint8_t>(random());
   lot.leave(large, false);
   CHECK_EQ(lot.counters().too_large, 1u);
   CHECK_EQ(lot.counters().clients, 1u);
+  CHECK(acme.counters.cpu_ns > 0);  // looking costs, whatever comes of it
 }
 
 TEST(a_tenants_parked_give_way_to_its_living) {
