@@ -125,7 +125,7 @@ class Dispatcher {
   bool bind_client(Chain& chain, ChainInstance& instance, std::unique_ptr<ParkedClient>& parked);
   void leave(ChainInstance& instance);
   void drop_parked_of_gone();
-  bool make_room(Chain& chain);
+  static ChainInstance* find_one_to_evict(const Chain& chain);
   uint32_t police(ChainInstance& instance, const Packet* packets, uint32_t count, Drop& why) const;
   uint32_t add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry);
   void remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow);

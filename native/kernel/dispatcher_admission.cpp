@@ -187,7 +187,8 @@ bool Dispatcher::bind_client(Chain& chain, ChainInstance& instance, std::unique_
   return chain.bind(instance, now_ns_);
 }
 
-// Whether a new client may come. What only looks comes first: nobody is evicted for a client that is turned away.
+// Whether a new client may come. What only looks comes first: nobody is evicted, and nothing that is parked dropped, for a
+// client that is turned away.
 bool Dispatcher::lets_in(Chain& chain, RuleEntry& rule, uint64_t memory, Drop& why) {
   why = Drop::draining;
   if (draining_) return false;
@@ -195,23 +196,25 @@ bool Dispatcher::lets_in(Chain& chain, RuleEntry& rule, uint64_t memory, Drop& w
   if (rule.rule.max_clients != 0 && rule.clients >= rule.rule.max_clients) return false;
   why = Drop::new_clients;
   if (!rule.new_clients.allows(now_ns_) || !chain.new_clients.allows(now_ns_)) return false;
-  if (rule.tenant != nullptr && !admits(*rule.tenant, chain.spec().stages.size(), memory, now_ns_, why)) return false;
   why = Drop::max_fwps;
-  return !chain.at_limit() || make_room(chain);
+  ChainInstance* leaving = chain.at_limit() ? find_one_to_evict(chain) : nullptr;
+  if (chain.at_limit() && leaving == nullptr) return false;
+  if (rule.tenant != nullptr && !admits(*rule.tenant, chain.spec().stages.size(), memory, now_ns_, why)) return false;
+  if (leaving == nullptr) return true;
+  leave(*leaving);
+  chain.counters.evicted++;
+  return true;
 }
 
-bool Dispatcher::make_room(Chain& chain) {
-  if (chain.spec().when_full == WhenFull::refuse) return false;
+ChainInstance* Dispatcher::find_one_to_evict(const Chain& chain) {
+  if (chain.spec().when_full == WhenFull::refuse) return nullptr;
   for (ChainInstance* instance : {chain.longest_idle(), chain.longest_idle_connected()}) {
     for (uint32_t i = 0; instance != nullptr && i < kEvictLooks; i++, instance = instance->less_idle) {
       // A blocked client keeps its place: evicting it would let it in again at once.
-      if (instance->in_flight > 0 || instance->blocked) continue;
-      leave(*instance);
-      chain.counters.evicted++;
-      return true;
+      if (instance->in_flight == 0 && !instance->blocked) return instance;
     }
   }
-  return false;
+  return nullptr;
 }
 
 }  // namespace edgeos

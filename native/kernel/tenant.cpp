@@ -50,8 +50,8 @@ bool Tenant::admits(uint64_t now_ns, Drop& why) const {
 bool Tenant::admits_client(uint64_t fwps, uint64_t memory, uint64_t now_ns, Drop& why) const {
   if (quotas_.clients != 0 && counters.clients >= quotas_.clients) return why = Drop::tenant_clients, false;
   if (quotas_.fwps != 0 && counters.fwps + fwps > quotas_.fwps) return why = Drop::tenant_fwps, false;
-  if (!has_memory(memory)) return why = Drop::tenant_memory, false;
   if (!new_clients_.allows(now_ns)) return why = Drop::new_clients, false;
+  if (!has_memory(memory)) return why = Drop::tenant_memory, false;  // last: what is parked may give way
   return true;
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wasmtime
@@ -257,9 +258,10 @@ def test_who_is_refused_stays_parked() -> None:
 
 
 @contextmanager
-def tenants(**quotas: int) -> Iterator[tuple[Rig, testing.FakeClock]]:
+def tenants(settings: dict[str, Any] | None = None, **quotas: int) -> Iterator[tuple[Rig, testing.FakeClock]]:
     """Clients 10.0.0.0/28 are acme's, 10.0.0.16/28 globex's."""
-    edge = ChainSettings(name="edge", path=("lan", "memory", "wan"), max_fwps=64, keep=True, idle_timeout_ns=IDLE_NS)
+    chain: dict[str, Any] = {"max_fwps": 64, **KEEP, **(settings or {})}
+    edge = ChainSettings(name="edge", path=("lan", "memory", "wan"), **chain)
     made = guest("memory", memory=32 * PAGE)
     with rig([made], [edge], [("src 192.0.2.1", "drop")]) as node:
         node.node.add_tenant(TenantSettings(name="acme", **quotas))
@@ -350,6 +352,24 @@ def test_a_tenant_that_is_removed_takes_its_parked_along() -> None:
             node.node.remove_rule(rule)
         node.node.remove_tenant("acme")
         assert parking(node).dropped == {"removed": 1}
+
+
+def test_nobody_is_dropped_for_a_client_that_is_turned_away() -> None:
+    """The tenant's memory would do only without the parked client, but the chain is full."""
+    with tenants() as (node, _):
+        read(node, 1)
+        memory = acme(node).memory
+    with tenants({"max_fwps": 1}, memory=2 * memory) as (node, clock):
+        ask(node, 1, b"w", byte=8)
+        go_idle(node, clock)
+        read(node, 2)
+        node.inject("lan", client_packet(3, b"r" + bytes(8)))
+        node.settle()
+        assert node.take("wan") == []
+        assert acme(node).refused == {"max_fwps": 1}
+        assert parking(node).clients == 1
+        go_idle(node, clock)
+        assert read(node, 1)["kept"] == 8
 
 
 def test_a_client_whose_tenant_was_removed_meanwhile_is_not_parked() -> None:
