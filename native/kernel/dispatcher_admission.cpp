@@ -184,6 +184,7 @@ bool Dispatcher::bind_client(Chain& chain, ChainInstance& instance, std::unique_
   if (!chain.bind(instance, now_ns_)) return false;
   if (parked == nullptr || parking_.resume(std::move(parked), instance, now_ns_)) return true;
   chain.unbind(instance);
+  chain.counters.activations--;  // it is one all the same
   return chain.bind(instance, now_ns_);
 }
 

@@ -220,11 +220,11 @@ void Parking::put_back(std::unique_ptr<ParkedClient> client, uint64_t now_ns) {
 
 void Parking::enter(std::unique_ptr<ParkedClient> client) {
   ParkedClient& c = *client;
+  clients_[c.owner] = std::move(client);  // first: there may be no memory for it
   c.chain->parked.push_back(c);
   c.chain->counters.parking.clients++;
   c.chain->counters.parking.bytes += c.size();
   if (c.tenant != nullptr) c.tenant->park(c, *this);
-  clients_[c.owner] = std::move(client);
 }
 
 std::unique_ptr<ParkedClient> Parking::leave(ParkedClient& c) {
