@@ -123,7 +123,7 @@ class Dispatcher {
   uint32_t pass(const Packet* packets, uint32_t count, ChainInstance& instance, const Entry& in);
   bool lets_in(Chain& chain, RuleEntry& rule, uint64_t memory, Drop& why);
   bool bind_client(Chain& chain, ChainInstance& instance, std::unique_ptr<ParkedClient>& parked);
-  void leave(ChainInstance& instance);
+  void leave(ChainInstance& instance, Tenant* payer);
   void drop_parked_of_gone();
   static ChainInstance* find_one_to_evict(const Chain& chain);
   uint32_t police(ChainInstance& instance, const Packet* packets, uint32_t count, Drop& why) const;

@@ -202,7 +202,7 @@ bool Dispatcher::lets_in(Chain& chain, RuleEntry& rule, uint64_t memory, Drop& w
   if (chain.at_limit() && leaving == nullptr) return false;
   if (rule.tenant != nullptr && !admits(*rule.tenant, chain.spec().stages.size(), memory, now_ns_, why)) return false;
   if (leaving == nullptr) return true;
-  leave(*leaving);
+  leave(*leaving, rule.tenant);
   chain.counters.evicted++;
   return true;
 }

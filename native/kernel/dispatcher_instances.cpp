@@ -52,7 +52,7 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
         chain->touch(*instance, now_ns);
         break;
       }
-      leave(*instance);
+      leave(*instance, instance->tenant);
       chain->counters.expired++;
       if (chain->spec().keep && monotonic_ns() - started_ns > kRunNs) break;  // large memories: the others in the next turn
     }
@@ -106,12 +106,12 @@ void Dispatcher::expire_now(ChainInstance& instance) {
   release(instance);
 }
 
-// It has been idle; what it holds is parked where its chain keeps clients that may still come back.
-void Dispatcher::leave(ChainInstance& instance) {
+// It has been idle; what it holds is parked, at the cost of `payer`, where its chain keeps clients that may still come back.
+void Dispatcher::leave(ChainInstance& instance, Tenant* payer) {
   Chain& chain = *instance.chain;
   Tenant* tenant = instance.tenant;
   const bool may_return = !draining_ && !chain.closed() && !chain.retired() && (tenant == nullptr || !tenant->removed());
-  if (chain.spec().keep && may_return) parking_.park(instance, now_ns_);
+  if (chain.spec().keep && may_return) parking_.park(instance, payer, now_ns_);
   release(instance);
   if (tenant != nullptr) tenant->obtain_memory(0);  // what was parked may take a little more than what its FWPs had
 }

@@ -68,7 +68,7 @@ struct Parking::Stage {
   std::span<const uint8_t> image;
 };
 
-bool Parking::park(ChainInstance& instance, uint64_t now_ns) {
+bool Parking::park(ChainInstance& instance, Tenant* payer, uint64_t now_ns) {
   Chain& chain = *instance.chain;
   ParkingCounters& counters = chain.counters.parking;
   const uint64_t started_ns = monotonic_ns();
@@ -110,7 +110,7 @@ bool Parking::park(ChainInstance& instance, uint64_t now_ns) {
   }
   const uint64_t used_ns = monotonic_ns() - started_ns;
   if (parks) chain.parking_times->park.add(used_ns);
-  if (instance.tenant != nullptr) instance.tenant->charge_cpu(used_ns, now_ns);
+  if (payer != nullptr) payer->charge_cpu(used_ns, now_ns);
   return parks;
 }
 

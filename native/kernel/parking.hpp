@@ -7,8 +7,8 @@
 // A block holds, stage by stage: number, bytes of memory, changed globals, timers, and the image of the memory. It belongs to
 // one owner of one chain, one unit of isolation and one tenant, and is laid over for no other. Its bytes count for the chain's
 // keep_memory and for the tenant's memory; where either is short, those that were parked longest are dropped. Dropped and
-// resumed blocks are wiped. The time that all of this takes is charged to the tenant, and to the client that comes back. An FWP that
-// was killed is not parked.
+// resumed blocks are wiped. The time that all of this takes is charged to the tenant, and to the client that comes back; where a
+// client gives way to another one, to the tenant of that one. An FWP that was killed is not parked.
 //
 // Owner: the dispatcher, on the data-plane thread; FWPs that it reads or writes have no message in flight, so none runs.
 #pragma once
@@ -40,8 +40,9 @@ class Parking {
  public:
   explicit Parking(TimerQueue& timers) : timers_(timers) {}
 
-  // The state of an instance that is about to be released. False when nothing was kept, which is counted where it is news.
-  bool park(ChainInstance& instance, uint64_t now_ns);
+  // The state of an instance that is about to be released, at the cost of `payer`. False when nothing was kept, which is counted
+  // where it is news.
+  bool park(ChainInstance& instance, Tenant* payer, uint64_t now_ns);
   // What was parked for this owner, taken out; nullptr when there is nothing, or it is not this client's. It counts for nobody
   // until it is resumed or put back.
   std::unique_ptr<ParkedClient> take(const FlowKey& owner, Isolation isolation, const Tenant* tenant);

@@ -65,7 +65,7 @@ struct Lot {
     i.returns = true;
   }
   void leave(ChainInstance& i, bool parks = true, uint64_t now_ns = 0) {
-    CHECK_EQ(parking.park(i, now_ns), parks);
+    CHECK_EQ(parking.park(i, i.tenant, now_ns), parks);
     chain.unbind(i);
   }
   // As the dispatcher does for a client that comes.

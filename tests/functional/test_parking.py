@@ -372,6 +372,15 @@ def test_nobody_is_dropped_for_a_client_that_is_turned_away() -> None:
         assert read(node, 1)["kept"] == 8
 
 
+def test_who_comes_pays_for_parking_the_one_that_gives_way() -> None:
+    with tenants({"max_fwps": 1, "when_full": "evict"}) as (node, _):
+        ask(node, 1, b"s", 400)
+        before = acme(node).cpu_ns
+        read(node, 20)  # globex's
+        assert parking(node).clients == 1
+        assert acme(node).cpu_ns == before
+
+
 def test_a_client_whose_tenant_was_removed_meanwhile_is_not_parked() -> None:
     """The tenant is swept away by the next change, and another one may have its place in memory."""
     with tenants() as (node, clock):
