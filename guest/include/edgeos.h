@@ -16,6 +16,7 @@
  *     EDGEOS_SLOTS      messages that one FWP can hold, a power of two from 8 to 256 (default 64)
  *     EDGEOS_SLOT_SIZE  bytes of the largest message, a multiple of 64 from 64 to 65536 (default 2048)
  *     EDGEOS_HEADROOM   bytes in front of each message as delivered that are the guest's to use, 0 (default) to 64
+ *     EDGEOS_TCP        defined: the guest speaks TCP by itself, over a port for packets: see tcp/tcp.h
  *     EDGEOS_OWN_BURST  defined: the guest defines edgeos_burst itself, instead of edgeos_handle
  */
 #ifndef EDGEOS_H
@@ -144,12 +145,14 @@ __attribute__((weak)) uint32_t edgeos_current; /* the message being handled, whi
 extern edgeos_counter __start_edgeos_counters[] __attribute__((weak));
 extern edgeos_counter __stop_edgeos_counters[] __attribute__((weak));
 
+#ifndef EDGEOS_TCP /* TCP within the FWP has these calls of its own, in tcp/service.h */
 /* Sends a message of the guest's own on an out port (or EDGEOS_BACK), in the flow and direction of the message being
  * handled, before that message. The bytes are copied before it returns. 0: accepted. -1: no room now, or the arguments
  * are out of range; nothing was sent. */
 static inline int edgeos_emit(int port, const void *data, uint32_t len) {
     return edgeos_import_emit(edgeos_current, port, data, len);
 }
+#endif
 
 /* ---- Connections and datagrams. Flows are known by their number, m->flow, at any later time too. ---- */
 
@@ -159,6 +162,7 @@ __attribute__((import_module("edgeos"), import_name("stream"))) int32_t edgeos_i
                                                                                              const void *data,
                                                                                              uint32_t len);
 
+#ifndef EDGEOS_TCP
 /* Sends bytes to the other end of a flow: its client, through the stages before this one, or the upstream that it was opened
  * to. Returns how many bytes were taken: all or the first part of them for a connection, after which EDGEOS_ROOM says when
  * there is room again; all or none of a datagram. -1: no such flow, or it is closed. The bytes are copied at once. */
@@ -187,6 +191,7 @@ static inline int32_t edgeos_forward_finish(uint64_t flow, int port) {
 static inline int32_t edgeos_close(uint64_t flow) {
     return edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_CLOSED, 0, 0);
 }
+#endif
 
 /* ---- What the manifest may grant to a template. A guest that calls what was not granted is refused when it is loaded. ---- */
 
@@ -269,7 +274,9 @@ __attribute__((weak, export_name("edgeos_start"))) void edgeos_start(uint32_t co
 }
 
 /* Handles `count` messages from slot `first` on; the host keeps first + count within the slots. */
-#ifdef EDGEOS_OWN_BURST
+#ifdef EDGEOS_TCP
+/* in tcp/burst.h */
+#elif defined EDGEOS_OWN_BURST
 __attribute__((export_name("edgeos_burst"))) void edgeos_burst(uint32_t first, uint32_t count);
 #else
 __attribute__((weak, export_name("edgeos_burst"))) void edgeos_burst(uint32_t first, uint32_t count) {
@@ -290,6 +297,10 @@ __attribute__((weak, export_name("edgeos_access"))) int32_t edgeos_access(uint32
 }
 
 #endif /* EDGEOS_HOST_TEST */
+
+#ifdef EDGEOS_TCP
+#include <tcp/tcp.h>
+#endif
 
 #ifdef __cplusplus
 }
