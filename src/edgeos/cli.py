@@ -181,6 +181,9 @@ def build(
     stack: Annotated[
         str | None, typer.Option(metavar="SIZE", help="C stack of one FWP.", show_default="what the code needs")
     ] = None,
+    tcp: Annotated[
+        bool, typer.Option("--tcp", help="The guest speaks TCP by itself, behind ports for packets.")
+    ] = False,
 ) -> None:
     """Compile C to a guest module."""
     from edgeos import guest_build  # noqa: PLC0415  (only this command needs a compiler)
@@ -192,6 +195,7 @@ def build(
         stack=None if stack is None else _size_option("--stack", stack),
         slots=slots,
         slot_size=None if slot_size is None else _size_option("--slot-size", slot_size),
+        tcp=tcp,
         progress=_print_progress,
     )
     print(f"{printable(str(output))}: {len(module):,} bytes")

@@ -16,6 +16,7 @@ from edgeos.contention import find_contention
 from edgeos.errors import ManifestError
 from edgeos.findings import BadValueError, Findings, listed, nearest, quoted, shown, unknown
 from edgeos.graph import FORWARD, REVERSE, ChainGraph, build_graph
+from edgeos.guest_tcp import check_grants, check_tcp_stages, find_tcp_warnings
 from edgeos.interfaces import device_addresses
 from edgeos.schema import KEPT, RECORDS, not_kept
 from edgeos.settings import (
@@ -139,6 +140,8 @@ def find_warnings(manifest: Manifest) -> list[str]:
     _warn_of_rules(findings, manifest)
     _warn_of_files(findings, manifest, graphs)
     _warn_of_workers(findings, manifest)
+    for key, text in find_tcp_warnings(manifest, graphs, device_addresses()):
+        findings.add(key, text)
     return findings.problems
 
 
@@ -192,6 +195,12 @@ def _check_grants(findings: Findings, manifest: Manifest, names: Names) -> None:
                 findings.report(table, "connect", unknown(name, names["upstream"], none))
         if len(set(record.connect)) < len(record.connect):
             findings.report(table, "connect", BadValueError("an upstream twice", "each upstream once"))
+    for table, record in tables(manifest):
+        if not isinstance(record, TemplateSettings) or findings.is_bad(table, ("tcp", "grant")):
+            continue
+        if not findings.is_bad(f"{table}.grant", ("timer", "random")):
+            for problem in check_grants(record):
+                findings.report(table, "grant", problem)
 
 
 def _file_identity(path: Path) -> object:
@@ -215,6 +224,8 @@ def _check_chains(findings: Findings, manifest: Manifest, names: Names) -> dict[
             continue
         _check_listeners(findings, chain, graphs[chain.name], {port.name: port for port in manifest.ports})
         _check_configurations(findings, chain, graphs[chain.name], manifest)
+        for problem in check_tcp_stages(graphs[chain.name], manifest):
+            findings.report(f"chain.{quoted(str(chain.name))}", "links" if chain.links else "path", problem)
     return graphs
 
 

@@ -85,6 +85,7 @@ def _module(template: TemplateSettings, cache: CodeCache, progress: Callable[[st
         stack=template.stack,
         slots=template.slots,
         slot_size=template.slot_size,
+        tcp=template.tcp,
         cache=cache,
         progress=progress,
     )

@@ -41,6 +41,7 @@ def build(
     slot_size: int | None = None,
     optimize: str = "-O3",
     defines: Mapping[str, str | int] | None = None,
+    tcp: bool = False,
     cache: CodeCache | None = None,
     progress: Callable[[str], None] | None = None,
     time_limit: float = TIME_LIMIT_DEFAULT,
@@ -48,16 +49,17 @@ def build(
     """Compiles one or more C files to a guest; returns the module, and writes it to `output` when that is given.
 
     `stack` is in bytes; None is as much as the code needs. `slots` (messages) and `slot_size` (bytes) set EDGEOS_SLOTS
-    and EDGEOS_SLOT_SIZE; None leaves them to the source, or to edgeos.h (64 and 2048). `progress` is called with a line
-    of text before the compiler runs and with its warnings after. Raises GuestError with the compiler's words when it
-    fails, or when `time_limit` (seconds) is over.
+    and EDGEOS_SLOT_SIZE; None leaves them to the source, or to edgeos.h (64 and 2048). `tcp` defines EDGEOS_TCP, with
+    which the guest speaks TCP by itself. `progress` is called with a line of text before the compiler runs and with its
+    warnings after. Raises GuestError with the compiler's words when it fails, or when `time_limit` (seconds) is over.
     """
     sources = [source] if isinstance(source, Path) else list(source)
     if not sources:
         raise GuestError("nothing to build: no source file was given")
     if stack is not None and (stack <= 0 or stack % _STACK_ALIGNMENT):
         raise GuestError(f"stack is {stack} bytes, it must be a positive multiple of {_STACK_ALIGNMENT}")
-    flags = _flags(optimize, _definitions(slots, slot_size, defines or {}))
+    with_tcp = {"EDGEOS_TCP": 1} if tcp else {}
+    flags = _flags(optimize, _definitions(slots, slot_size, {**(defines or {}), **with_tcp}))
     report = progress or (lambda _: None)
 
     def make() -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 from edgeos.click.place import check_room, check_template
 from edgeos.endpoint import IP_HINT, PATH_HINT, is_path
 from edgeos.findings import BadValueError, shown
+from edgeos.guest_tcp import check_origin
 from edgeos.kinds import (
     Appliance,
     Choice,
@@ -399,6 +400,7 @@ TEMPLATE = Section(
         Field("devices", Texts("names of devices"), "its devices: before the stage, behind out port 0, 1, …"),
         Field("config", Config(), "configuration for its init"),
         Field("config_file", ConfigFile(), "a file with that configuration", attribute="config"),
+        Field("tcp", Flag(), "true: it speaks TCP by itself, and its chain starts at a port for packets"),
         Field("memory", size(64 * KIB, 1024 * MIB, 64 * KIB), "bytes of memory that one FWP may have"),
         Field(
             "budget",
@@ -417,6 +419,7 @@ TEMPLATE = Section(
     (
         Agreement(("appliance", "source", "module", "click"), _template_origin),
         Agreement(("click", "define", "devices", "config"), check_template),
+        Agreement(("appliance", "source", "module", "click", "tcp"), check_origin),
         Agreement(("memory", "slots", "slot_size", "stack"), _template_memory),
         Agreement(("click", "define", "devices", "memory", "slots", "slot_size", "stack"), check_room),
         Agreement(("ready_low", "ready_high"), _template_ready),

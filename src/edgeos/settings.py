@@ -112,7 +112,8 @@ class TemplateSettings:
     """What FWPs are made from: exactly one of an appliance's name, C source, a compiled module, a Click configuration.
 
     `click` is the file of a configuration, `define` gives values to its `$variables`, and `devices` names its devices
-    in the order of their numbers: what stands in front of the stage, then what its out ports lead to. `memory`,
+    in the order of their numbers: what stands in front of the stage, then what its out ports lead to. With `tcp` an
+    appliance or C source that serves connections speaks TCP by itself, behind ports for packets. `memory`,
     `stack` and `slot_size` are bytes. Without `stack` it is as large as the code needs; `slots` and `slot_size` are the
     source's own unless given, 64 and 2048 where it has none. `budget_ns` bounds one call into the guest. The pool keeps
     between `ready_low` and `ready_high` FWPs ready, and up to `ready_max` while many clients come.
@@ -126,6 +127,7 @@ class TemplateSettings:
     define: Mapping[str, str] = field(default_factory=dict, hash=False)
     devices: tuple[str, ...] = ()
     config: bytes = b""
+    tcp: bool = False
     memory: int = 1024 * KIB
     budget_ns: int = 10 * MILLISECOND_NS
     stack: int | None = None

@@ -399,9 +399,12 @@ def test_build(monkeypatch: pytest.MonkeyPatch) -> None:
         "stack": 32768,
         "slots": 128,
         "slot_size": 9216,
+        "tcp": False,
     }
     assert run("build", "mine.c", "-o", "other.wasm").stdout == "other.wasm: 4 bytes\n"
     assert (asked["slots"], asked["slot_size"], asked["stack"]) == (None, None, None)
+    assert run("build", "mine.c", "--tcp").exit_code == 0
+    assert asked["tcp"] is True
 
 
 def test_build_with_a_bad_size() -> None:

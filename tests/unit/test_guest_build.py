@@ -52,6 +52,13 @@ def test_slots_stack_and_definitions_reach_the_guest(tmp_path: Path, cache: Code
     assert (layout.slots, layout.slot_size, layout.stack_pointer) == (16, 256, 8192)
 
 
+def test_tcp_reaches_the_guest_as_a_definition(tmp_path: Path, cache: CodeCache) -> None:
+    source = write(tmp_path, "guest.c", "#if !EDGEOS_TCP || ANSWER != 42\n#error it is not defined\n#endif\n" + FORWARD)
+    with pytest.raises(GuestError, match="it is not defined"):
+        build(source, defines={"ANSWER": 42}, cache=cache)
+    assert build(source, defines={"ANSWER": 42}, tcp=True, cache=cache)
+
+
 def test_a_source_may_set_its_own_slots(tmp_path: Path, cache: CodeCache) -> None:
     lines: list[str] = []
     source = write(tmp_path, "guest.c", "#define EDGEOS_SLOTS 32\n" + FORWARD)
@@ -140,7 +147,7 @@ def test_the_same_input_is_compiled_once(tmp_path: Path, cache: CodeCache, compi
 
 @pytest.mark.parametrize(
     "setting",
-    [{"stack": 4096}, {"slots": 8}, {"slot_size": 64}, {"optimize": "-Os"}, {"defines": {"A": 1}}],
+    [{"stack": 4096}, {"slots": 8}, {"slot_size": 64}, {"optimize": "-Os"}, {"defines": {"A": 1}}, {"tcp": True}],
     ids=lambda setting: next(iter(setting)),
 )
 def test_every_setting_counts(
@@ -190,6 +197,23 @@ def test_the_sdk_counts(
     build(source, cache=cache)
     header.write_text("// changed")
     build(source, cache=cache)
+    assert compilations.count == 2
+
+
+def test_files_that_the_sdk_includes_for_some_guests_only_count(
+    tmp_path: Path, cache: CodeCache, compilations: Compilations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tcp").mkdir()
+    (tmp_path / "src").mkdir()
+    write(tmp_path, "edgeos.h", "#ifdef EDGEOS_TCP\n#include <tcp/tcp.h>\n#endif\n")
+    write(tmp_path / "tcp", "tcp.h", '#include "segment.h"\n')
+    inner = write(tmp_path / "tcp", "segment.h", "")
+    monkeypatch.setattr(guest_build, "_include_folder", lambda: tmp_path)
+    source = write(tmp_path / "src", "guest.c", FORWARD)
+    build(source, tcp=True, cache=cache)
+    inner.write_text("// changed")
+    build(source, tcp=True, cache=cache)
+    build(source, tcp=True, cache=cache)
     assert compilations.count == 2
 
 
