@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeos import consistency, guest
+from edgeos import consistency, guest, guest_build
 from edgeos.code_cache import CodeCache
 from edgeos.errors import GuestError, ManifestError
 from edgeos.guest_tcp import SERVICES
@@ -17,6 +17,7 @@ from edgeos.manifest import check_settings, find_warnings, load_manifest
 from edgeos.match import parse_match
 from edgeos.settings import ChainSettings, Grants, Manifest, PortSettings, RuleSettings, TemplateSettings
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MANIFEST = """
 [port.wan]
 kind = "afxdp"
@@ -118,6 +119,26 @@ def test_the_guest_is_built_with_it(tcp: bool, tmp_path: Path, monkeypatch: pyte
         with pytest.raises(GuestError, match="enough"):
             guest.load_guest(replace(template, tcp=tcp), CodeCache(tmp_path))
     assert asked == [tcp, tcp]
+
+
+@pytest.mark.parametrize(
+    "source", [EXAMPLES / "echo.c", guest.appliance_source("memcached")], ids=lambda path: path.stem
+)
+def test_services_are_built_without_a_warning(source: Path) -> None:
+    lines: list[str] = []
+    assert guest_build.build(source, tcp=True, progress=lines.append)
+    assert not [line for line in lines if "warning" in line]
+
+
+def test_a_module_that_was_built_so_is_told_of_both_grants(tmp_path: Path) -> None:
+    module = tmp_path / "echo.wasm"
+    guest_build.build(EXAMPLES / "echo.c", module, tcp=True)
+    settings = TemplateSettings(name="echo", module=module)
+    with pytest.raises(GuestError, match=r"template\.echo: .*") as caught:
+        guest.load_guest(settings, CodeCache(tmp_path))
+    for name in ("timer", "random"):
+        assert f"import edgeos.{name} needs grant.{name}: add grant = {{ {name} = true }}" in str(caught.value)
+    assert guest.load_guest(replace(settings, grant=Grants(timer=True, random=True)), CodeCache(tmp_path))
 
 
 @pytest.mark.parametrize(
