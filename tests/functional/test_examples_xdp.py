@@ -93,6 +93,12 @@ def test_echo(echo: tuple[Node, Client]) -> None:
     assert (statistics["tcp_opened"], statistics["tcp_malformed"]) == (4, 0)
 
 
+def test_an_fwp_for_each_connection() -> None:
+    with running("echo-xdp.toml", isolate="flow") as (node, client):
+        assert [client.ask(7777, word) for word in (b"one", b"two")] == [b"one", b"two"]
+        assert node.statistics().chain("echo").activations == 2
+
+
 def test_much_at_once_comes_back_whole(echo: tuple[Node, Client]) -> None:
     _, client = echo
     sent = os.urandom(1 << 20)
@@ -118,6 +124,7 @@ def test_memcached_keeps_clients_apart() -> None:
         assert client.ask(11211, b"set a 0 0 1\r\nx\r\nget a\r\nquit\r\n") == b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n"
         assert client.ask(11211, b"get a\r\nquit\r\n", "10.77.0.3") == b"END\r\n"
         assert node.statistics().chain("caches").activations == 2
+        assert client.ask(11211, b"get a\r\nquit\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n", "a later connection"
 
 
 def wait_until_nobody_is_there(node: Node, chain: str) -> None:
