@@ -36,9 +36,13 @@ def check_origin(template: TemplateSettings) -> Iterator[tuple[str, BadValueErro
 
 
 def check_grants(template: TemplateSettings) -> Iterator[BadValueError]:
-    """The grants that the TCP of a guest needs; those of a module are seen when it is loaded."""
+    """Grants that the TCP of a guest needs, and the one that it has no use for. A module's are seen when it is loaded."""
+    if not template.tcp:
+        return
+    if template.grant.connect:
+        yield BadValueError("connect with tcp = true", "no upstreams for a guest that speaks TCP itself")
     missing = [name for name in _GRANTS if not getattr(template.grant, name)]
-    if template.tcp and missing:
+    if missing:
         keys = ", ".join(f"{name} = true" for name in missing)
         fix = f"add grant = {{ {keys} }}" if template.grant == Grants() else f"add {keys} to it"
         yield BadValueError(

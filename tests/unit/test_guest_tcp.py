@@ -195,6 +195,13 @@ def test_grants_that_are_missing(grant: str, found: str) -> None:
     load(text.replace("tcp = true", "tcp = false"))
 
 
+def test_no_upstreams() -> None:
+    upstream = '\n[upstream.db]\naddress = "127.0.0.1:5432"\n'
+    assert problems(edited(("random = true", 'random = true, connect = ["db"]')) + upstream) == (
+        "template.echo.grant: found connect with tcp = true; allowed: no upstreams for a guest that speaks TCP itself",
+    )
+
+
 def test_a_grant_that_is_bad_makes_one_line() -> None:
     assert problems(edited(("random = true", "random = 1"))) == (
         "template.echo.grant.random: found 1; allowed: true or false",
