@@ -36,7 +36,7 @@ def check_origin(template: TemplateSettings) -> Iterator[tuple[str, BadValueErro
 
 
 def check_grants(template: TemplateSettings) -> Iterator[BadValueError]:
-    """Grants that the TCP of a guest needs, and the one that it has no use for. A module's are seen when it is loaded."""
+    """Grants that TCP needs, and the one that it has no use for; those of a module are seen when it is loaded."""
     if not template.tcp:
         return
     if template.grant.connect:
