@@ -28,12 +28,12 @@ class AfXdpPort final : public LivePort {
   bool send(const uint8_t* data, uint32_t len, uint64_t time_ns) override;
   void flush() override;
   uint32_t queued() const override { return gone_ ? 0 : sender_->queued(); }
-  int wait_fd() const override { return wait_fd_.get(); }
+  int wait_fd() const override;
 
   std::vector<XdpFrameCounts> frames() const;  // of each socket, for tests
 
  private:
-  void listen();
+  void stop_listening();
   bool refuse(uint32_t len);
   void look(uint64_t now_ns);
   void go_silent();
@@ -46,6 +46,7 @@ class AfXdpPort final : public LivePort {
   XdpSocket* const sender_;
   uint64_t looked_ns_ = 0, counted_ns_ = 0;
   bool gone_ = false;
+  mutable bool listening_ = false;
 };
 
 }  // namespace edgeos

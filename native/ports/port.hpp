@@ -55,7 +55,8 @@ class Port {
   // Packets that send() accepted and that are neither sent nor dropped yet.
   virtual uint32_t queued() const { return 0; }
 
-  // A descriptor that poll(2) finds readable when receive() has something; -1 when there is none to wait for.
+  // A descriptor that poll(2) finds readable when receive() has something; -1 when there is none to wait for. Asked for
+  // anew before each wait: it need not tell anything once receive() was called again.
   virtual int wait_fd() const { return -1; }
 
   // True when the source waits for us without loss (a file): the worker then does not read on while a chain is full.
