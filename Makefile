@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/kernel/* native/ports/* native/bindings/*)
-NATIVE_TESTS := $(wildcard native/tests/*)
+NATIVE_TESTS := $(wildcard native/tests/* guest/include/*.h guest/include/tcp/*)
 CMAKE = $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
 # The kernel's tests load Wasmtime's library from the wheel.
 WASMTIME = EDGEOS_WASMTIME="$$($(BIN)/python -c 'from wasmtime import _ffi; print(_ffi.filename)')"
@@ -101,7 +101,8 @@ build/tsan/.built: CMAKE_OPTIONS := -DEDGEOS_TESTS=ON -DEDGEOS_SANITIZE=thread -
 build/fuzz/.built: CMAKE_OPTIONS := -DEDGEOS_FUZZ=ON -DEDGEOS_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
   -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
 build/fuzz/.built: build/fuzz/everything.c $(wildcard guest/include/click/* guest/include/click/elements/*)
-build/fuzz/.built: $(wildcard native/fuzz/* appliances/firewall/* appliances/include/*)
+build/fuzz/.built: $(wildcard native/fuzz/* native/tests/tcp_* guest/include/*.h guest/include/tcp/*)
+build/fuzz/.built: $(wildcard appliances/firewall/* appliances/include/*)
 
 build/fuzz/everything.c: native/fuzz/everything.click $(wildcard src/edgeos/click/*.py src/edgeos/click/elements/*.py) \
   $(VENV)/.installed
@@ -109,7 +110,7 @@ build/fuzz/everything.c: native/fuzz/everything.click $(wildcard src/edgeos/clic
 	@$(BIN)/edgeos click build $< --c -o $@ > /dev/null
 
 build/aarch64/.built: CMAKE_OPTIONS := -DEDGEOS_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+  -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
 build/aarch64/.built: | build/aarch64/.tools
 
 build/aarch64/.tools:

@@ -62,6 +62,7 @@ static void tcp_timeout(struct tcp_connection *c) {
     tcp_mark(c);
     if (c->refused) {
         c->refused = false;
+        if (c->abandoned && c->fin_acked) tcp_set_deadline(c, TCP_LINGER_MS);
         return;
     }
     if (c->state == TCP_OVER || (c->abandoned && c->fin_acked)) {
@@ -76,8 +77,8 @@ static void tcp_timeout(struct tcp_connection *c) {
         tcp_end_connection(c);
         return;
     }
-    c->probe = c->state == TCP_OPEN && (c->window == 0 || c->sent == c->una);
     tcp_congestion_timeout(c);
+    c->repeat = c->state == TCP_OPEN; /* whatever else would wait for a larger window */
 }
 
 /* The clock may be set back: no deadline is further off than the longest wait. */

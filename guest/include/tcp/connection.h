@@ -51,7 +51,6 @@ struct tcp_connection {
     bool wants_room : 1;
     bool ack_due : 1;
     bool repeat : 1;     /* the first segment is sent again */
-    bool probe : 1;      /* one byte is sent into a closed window */
     bool recovering : 1; /* RFC 6582 */
     bool refused : 1;    /* the host had no room */
     bool lasts : 1;      /* our FIN left before the peer's came: TIME-WAIT is ours */
@@ -145,6 +144,7 @@ static uint64_t tcp_earliest = UINT64_MAX; /* of all deadlines, or earlier */
 
 static inline void tcp_set_deadline(struct tcp_connection *c, uint32_t ms) {
     c->deadline_ns = tcp_now + (uint64_t)ms * TCP_MS;
+    c->refused = false;
     if (c->deadline_ns < tcp_earliest) tcp_earliest = c->deadline_ns;
 }
 

@@ -38,7 +38,8 @@ static struct tcp_connection *tcp_begin(const struct tcp_segment *s, uint64_t fl
 }
 
 static void tcp_new_window(struct tcp_connection *c, const struct tcp_segment *s) {
-    const int32_t newer = tcp_distance(c->window_seq, s->seq);
+    /* What acknowledges new bytes is the latest word, though it may be a segment that is sent again. */
+    const int32_t newer = s->ack != c->una ? 1 : tcp_distance(c->window_seq, s->seq);
     if (newer < 0 || (newer == 0 && tcp_distance(c->window_ack, s->ack) < 0)) return;
     c->window_seq = s->seq;
     c->window_ack = s->ack;
@@ -97,21 +98,28 @@ static bool tcp_trim(const struct tcp_connection *c, struct tcp_segment *s) {
     return true;
 }
 
+/* Hands over what comes next, up to the first piece that came before it: however full the store is, a hole gets closed. */
+static void tcp_take_next(struct tcp_connection *c, struct tcp_segment *s, uint32_t capacity) {
+    const uint32_t hole = c->stored == TCP_NO_BLOCK ? s->len : tcp_blocks[c->stored].seq - c->received;
+    const uint32_t len = tcp_smaller(s->len, hole);
+    uint8_t *data = s->payload;
+    c->received += len;
+    s->seq += len;
+    s->payload += len;
+    s->len -= len;
+    if (len) tcp_tell_data(c, data, len, s->len ? len : capacity);
+}
+
 /* Bytes and FIN of a segment that has been trimmed. */
 static void tcp_take_payload(struct tcp_connection *c, struct tcp_segment *s, uint32_t capacity) {
-    const bool in_order = s->seq == c->received;
     if (s->flags & TCP_FIN && !c->fin_known) {
         c->fin_known = true;
         c->fin = s->seq + s->len;
     }
     if (c->fin_known && tcp_distance(c->fin, s->seq + s->len) > 0) return; /* bytes behind the end */
-    if (in_order && c->stored == TCP_NO_BLOCK && c->delivered == c->received && tcp_takes_answers(c)) {
-        c->received += s->len;
-        if (s->len) tcp_tell_data(c, s->payload, s->len, capacity);
-    } else {
-        if (s->len) tcp_store_add(&c->stored, s->seq, s->payload, s->len);
-        c->received = tcp_store_whole(c->stored, c->received);
-    }
+    if (s->seq == c->received && c->delivered == c->received && tcp_takes_answers(c)) tcp_take_next(c, s, capacity);
+    if (s->len) tcp_store_add(&c->stored, s->seq, s->payload, s->len);
+    c->received = tcp_store_whole(c->stored, c->received);
     if (c->fin_known && c->received == c->fin && !c->peer_done) {
         c->peer_done = true;
         c->received++;

@@ -7,7 +7,7 @@
 struct tcp_plan {
     uint32_t seq, len;
     uint8_t flags;
-    bool aside; /* it does not move next: sent again, or a probe */
+    bool aside; /* it does not move next, or only ahead */
     bool again;
 };
 
@@ -16,7 +16,7 @@ static uint16_t tcp_offer_window(struct tcp_connection *c) {
     const uint32_t share = tcp_share(), waiting = c->received - c->delivered;
     const uint32_t edge = c->received + (waiting < share ? share - waiting : 0);
     const int32_t more = tcp_distance(c->edge, edge);
-    if (more >= (int32_t)tcp_smaller(EDGEOS_TCP_SEGMENT, share / 2) || c->state == TCP_OPENING) c->edge = edge;
+    if (more >= (int32_t)tcp_smaller(EDGEOS_TCP_SEGMENT, share / 2)) c->edge = edge;
     const int32_t window = tcp_distance(c->received, c->edge);
     return window <= 0 ? 0 : (uint16_t)tcp_smaller((uint32_t)window, TCP_WINDOW_MAX);
 }
@@ -44,13 +44,20 @@ static bool tcp_plan_opening(struct tcp_connection *c, struct tcp_plan *p) {
     return true;
 }
 
-/* The first segment again, or one byte of it into a closed window. */
+/* Who ends first has to be there for a while when both have ended. */
+static void tcp_plan_fin(struct tcp_connection *c, struct tcp_plan *p) {
+    p->flags |= TCP_FIN;
+    c->lasts |= !c->peer_done;
+}
+
+/* The first segment again, as far as the window allows: one byte asks whether it is still closed. */
 static bool tcp_plan_aside(struct tcp_connection *c, struct tcp_plan *p) {
-    const uint32_t len = tcp_smaller(c->queue.len, c->repeat ? c->mss : 1);
+    const uint32_t len = tcp_smaller(c->queue.len, tcp_smaller(c->mss, c->window ? c->window : 1));
     const bool fin = c->finishing && !c->fin_acked && len == c->queue.len;
-    c->repeat = c->probe = false;
+    c->repeat = false;
     if (len == 0 && !fin) return false;
-    *p = (struct tcp_plan){c->una, len, TCP_ACK | (fin ? TCP_FIN : 0), true, tcp_distance(c->una, c->sent) > 0};
+    *p = (struct tcp_plan){c->una, len, TCP_ACK, true, tcp_distance(c->una, c->sent) > 0};
+    if (fin) tcp_plan_fin(c, p);
     if (tcp_distance(c->next, c->una + len + fin) > 0) c->next = c->una + len + fin;
     return true;
 }
@@ -58,7 +65,7 @@ static bool tcp_plan_aside(struct tcp_connection *c, struct tcp_plan *p) {
 /* Takes the next segment out of what is due. */
 static bool tcp_plan_next(struct tcp_connection *c, struct tcp_plan *p) {
     if (c->state == TCP_OPENING) return tcp_plan_opening(c, p);
-    if ((c->repeat || c->probe) && tcp_plan_aside(c, p)) {
+    if (c->repeat && tcp_plan_aside(c, p)) {
         c->ack_due = false;
         return true;
     }
@@ -67,10 +74,7 @@ static bool tcp_plan_next(struct tcp_connection *c, struct tcp_plan *p) {
     const bool fin = c->finishing && !c->fin_acked && from + len == fin_at;
     if (len == 0 && !fin && !c->ack_due) return false;
     *p = (struct tcp_plan){from, len, TCP_ACK, false, tcp_distance(from, c->sent) > 0 && (len || fin)};
-    if (fin) {
-        p->flags |= TCP_FIN;
-        c->lasts |= !c->peer_done;
-    }
+    if (fin) tcp_plan_fin(c, p);
     if (len && from + len == fin_at) p->flags |= TCP_PSH;
     c->next = from + len + fin;
     c->ack_due = false;
@@ -116,6 +120,7 @@ static uint8_t tcp_frame[TCP_HEADERS_MAX + 8 + EDGEOS_TCP_SEGMENT];
 
 /* The host has no room: what was planned is due again soon. */
 static void tcp_put_off(struct tcp_connection *c, const struct tcp_plan *p) {
+    if (c->state == TCP_OVER) return; /* the peer's end will come again, and its time must not begin anew */
     if (p->aside) {
         c->repeat = true;
     } else if (tcp_distance(p->seq, c->next) > 0) {
@@ -129,7 +134,7 @@ static void tcp_put_off(struct tcp_connection *c, const struct tcp_plan *p) {
 /* Sends what is due. With a slot, the last segment is left in it: returns the bytes of that frame, 0 when there is none. */
 static uint32_t tcp_output(struct tcp_connection *c, uint8_t *slot) {
     uint8_t *frame = slot ? slot : tcp_frame;
-    struct tcp_plan plan, written;
+    struct tcp_plan plan, written = {0};
     uint32_t len = 0;
     if (c->state == TCP_OPEN && tcp_window_is_news(c)) c->ack_due = true;
     while (tcp_plan_next(c, &plan)) {
