@@ -86,6 +86,16 @@ class Namespace:
                 flags = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
                 ip.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
 
+    def add_neighbour(self, device: str, address: str, mac: str) -> None:
+        """Says for good which Ethernet address a neighbour has."""
+        with self._link(device) as (ip, index):
+            ip.neigh("add", dst=address, lladdr=mac, ifindex=index, state="permanent")
+
+    def add_route(self, network: str, gateway: str) -> None:
+        """Says through which neighbour a network is reached."""
+        with self.entered(), IPRoute() as ip:
+            ip.route("add", dst=network, gateway=gateway)
+
     def set_down(self, device: str) -> None:
         """Takes a device down."""
         with self._link(device) as (ip, index):

@@ -10,8 +10,8 @@ import pytest
 
 from edgeos.bench import listen
 from edgeos.bench.listen import Case, Load
-from edgeos.bench.listen_links import LOOPBACK, ONE_CORE, TUN, core_mask
-from edgeos.bench.listen_subjects import BARE, FWPS, PROCESSES, SUBJECTS, UVLOOP
+from edgeos.bench.listen_links import LOOPBACK, ONE_CORE, TAP, core_mask
+from edgeos.bench.listen_subjects import BARE, LISTENER, PROCESSES, SUBJECTS, TCP_FWPS, UVLOOP
 from edgeos.bench.programs import SOURCES
 
 STRICT = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
@@ -21,29 +21,40 @@ def load_at(rate: float, busy: float = 0.5) -> Load:
     return Load(rate=rate, p50_ns=1, p99_ns=2, generator_busy=busy)
 
 
-def test_the_promised_ratios_are_of_clients_elsewhere_and_the_others_stand_beside_them():
+def test_the_promised_ratios_are_of_tcp_in_the_fwp_and_the_listeners_stand_beside_them():
     rates = {
-        TUN: {FWPS: 300, PROCESSES: 100, UVLOOP: 200, BARE: 400},
-        ONE_CORE: {FWPS: 120, PROCESSES: 60},
-        LOOPBACK: {FWPS: 50, PROCESSES: 100, UVLOOP: 40},
+        TAP: {TCP_FWPS: 600, LISTENER: 300, PROCESSES: 100, UVLOOP: 200, BARE: 400},
+        ONE_CORE: {LISTENER: 120, PROCESSES: 60},
+        LOOPBACK: {LISTENER: 50, PROCESSES: 100, UVLOOP: 40},
     }
     loads = {
         Case(link, subject, listen.COMPARED): [load_at(rate)]
         for link, of_link in rates.items()
         for subject, rate in of_link.items()
     }
-    loads[Case(TUN, FWPS, 1)] = [load_at(7)]
+    loads[Case(TAP, TCP_FWPS, 1)] = [load_at(7)]
     ratios = listen.ratios_of(loads)
-    assert ratios["vs_process_per_connection_1000"] == 3
-    assert ratios["vs_uvloop_1000"] == 1.5
-    assert ratios["vs_bare_loop_1000"] == 0.75
+    assert ratios["vs_process_per_connection_1000"] == 6
+    assert ratios["vs_uvloop_1000"] == 3
+    assert ratios["vs_bare_loop_1000"] == 1.5
+    assert ratios["vs_listener_1000"] == 2
+    assert ratios["vs_thread_per_connection_1000"] is None
+    assert ratios["listener_vs_process_per_connection_1000"] == 3
+    assert ratios["listener_vs_uvloop_1000"] == 1.5
+    assert ratios["listener_vs_bare_loop_1000"] == 0.75
     assert ratios["bare_loop_vs_process_per_connection_1000"] == 4
     assert ratios["bare_loop_vs_uvloop_1000"] == 2
-    assert ratios["vs_process_per_connection_1000_one_core"] == 2
-    assert ratios["vs_process_per_connection_1000_loopback"] == 0.5
-    assert ratios["vs_uvloop_1000_loopback"] == 1.25
-    assert ratios["vs_uvloop_1000_one_core"] is None
-    assert ratios["vs_thread_per_connection_1000"] is None
+    assert ratios["listener_vs_process_per_connection_1000_one_core"] == 2
+    assert ratios["listener_vs_process_per_connection_1000_loopback"] == 0.5
+    assert ratios["listener_vs_uvloop_1000_loopback"] == 1.25
+    assert ratios["listener_vs_uvloop_1000_one_core"] is None
+
+
+def test_without_af_xdp_the_promised_ratios_are_not_measured():
+    loads = {Case(TAP, subject, listen.COMPARED): [load_at(1)] for subject in SUBJECTS if subject != TCP_FWPS}
+    ratios = listen.ratios_of(loads)
+    assert {value for name, value in ratios.items() if name.startswith("vs_")} == {None}
+    assert ratios["listener_vs_uvloop_1000"] == 1
 
 
 def test_nothing_over_loopback_becomes_a_promised_ratio():
@@ -56,23 +67,32 @@ def test_nothing_over_loopback_becomes_a_promised_ratio():
 
 def test_a_ratio_is_the_median_of_the_repetitions_own_ratios():
     """Which a machine that is slower for a while moves less than medians of each side."""
-    rates = {FWPS: (300, 100, 900), PROCESSES: (100, 25, 150)}
-    loads = {Case(TUN, name, listen.COMPARED): [load_at(rate) for rate in of_name] for name, of_name in rates.items()}
+    rates = {TCP_FWPS: (300, 100, 900), PROCESSES: (100, 25, 150)}
+    loads = {Case(TAP, name, listen.COMPARED): [load_at(rate) for rate in of_name] for name, of_name in rates.items()}
     assert listen.ratios_of(loads)["vs_process_per_connection_1000"] == 4
 
 
 def test_a_generator_at_its_limit_is_said_with_what_it_limited():
-    loads = {Case(TUN, BARE, 1000): load_at(1, busy=0.96), Case(LOOPBACK, FWPS, 5000): load_at(1, busy=0.94)}
+    loads = {Case(TAP, BARE, 1000): load_at(1, busy=0.96), Case(LOOPBACK, LISTENER, 5000): load_at(1, busy=0.94)}
     (note,) = listen.limits(loads)
-    assert "bare loop with 1,000 connections over tun" in note
+    assert "bare loop with 1,000 connections over tap" in note
     assert "5,000" not in note
-    assert listen.limits({Case(TUN, FWPS, 1): load_at(1)}) == ()
+    assert listen.limits({Case(TAP, TCP_FWPS, 1): load_at(1)}) == ()
 
 
-def test_the_generators_line_is_messages_elapsed_times_and_share():
+def test_what_clients_sent_again_is_said():
+    lossy = Load(rate=1, p50_ns=1, p99_ns=2, generator_busy=0.5, repeated=7)
+    (note,) = listen.repetitions({Case(TAP, TCP_FWPS, 5000): lossy, Case(TAP, LISTENER, 5000): load_at(1)})
+    assert "TCP in the FWP with 5,000 connections over tap (7 times)" in note
+    assert "listener" not in note
+    assert listen.repetitions({Case(TAP, TCP_FWPS, 1): load_at(1)}) == ()
+
+
+def test_the_generators_output_is_messages_elapsed_times_share_and_what_it_repeated():
     assert listen.load_of("1000 500000000 20000 30000 0.750\n") == Load(
         rate=2000, p50_ns=20000, p99_ns=30000, generator_busy=0.75
     )
+    assert listen.load_of("1000 500000000 20000 30000 0.750\n3\n").repeated == 3
 
 
 @pytest.mark.parametrize(

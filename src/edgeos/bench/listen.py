@@ -1,4 +1,8 @@
-"""`edgeos bench listen`: echo over TCP, an FWP for each connection, beside processes, threads and one event loop."""
+"""`edgeos bench listen`: echo over TCP, an FWP for each connection, beside processes, threads and one event loop.
+
+edgeos takes part twice: with TCP within the FWP, past the kernel, and behind a listener, with the kernel's TCP as all
+others. The promised ratios are those of the first.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,30 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import util
-from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
 from rich.table import Table
 
 from edgeos.bench.cores import load_cores, pinned
-from edgeos.bench.listen_links import LOOPBACK, ONE_CORE, TUN, Link, Loopback, tun_link
-from edgeos.bench.listen_subjects import ASYNCIO, BARE, FWPS, PROCESSES, SUBJECTS, THREADS, UVLOOP, Services
+from edgeos.bench.listen_links import LOOPBACK, ONE_CORE, TAP, Link, Loopback, tap_link
+from edgeos.bench.listen_subjects import (
+    ASYNCIO,
+    BARE,
+    LISTENER,
+    NODES,
+    PROCESSES,
+    SUBJECTS,
+    TCP_FWPS,
+    THREADS,
+    UVLOOP,
+    Services,
+)
 from edgeos.bench.machine import this_machine
 from edgeos.bench.programs import Programs
 from edgeos.bench.progress import Steps
-from edgeos.bench.result import Bar, Result, plain_table
-from edgeos.errors import EdgeosError
+from edgeos.bench.result import Bar, Missing, Result, by_reason, plain_table
+from edgeos.errors import EdgeosError, PortError
 from edgeos.units import approximate_duration
 
 COMPARED = 1000
@@ -36,15 +50,25 @@ LOAD_SECONDS = 120.0
 _NOTES = (
     f"one message of {MESSAGE_BYTES} bytes is in flight on each connection; the load generators are C programs on a "
     "core of their own, and check every byte",
-    "tun: clients elsewhere; the generator speaks TCP by itself behind a TUN device, so that the service's system does "
-    "the service's part of TCP only, and what it does for a packet that arrives is done on the generator's core",
-    "tun, one core: the same, but what is done for a packet that arrives is done on the service's core, too",
+    f"{TCP_FWPS}: past the kernel. It needs a device, CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, and takes the packets of "
+    "its service from the device by AF_XDP; each connection's FWP runs TCP for it. All others, edgeos' listener "
+    "among them, use the kernel's TCP, without privileges. Clients, link and cores are the same",
+    "tap: clients elsewhere, behind a router; the generator speaks TCP by itself behind a TAP device, so that the "
+    "service's system does the service's part of TCP only, and what it does for a packet that arrives (with AF_XDP: a "
+    "copy) is done on the generator's core",
+    "tap, one core: the same, but what is done for a packet that arrives is done on the service's core, too. "
+    f"{TCP_FWPS} is not measured there, as AF_XDP takes a packet where it is handed over, before another core could "
+    "receive it; nor over loopback, which is no device for it",
     "loopback: clients in the service's system, which does the clients' TCP, too, and each side bears a part of the "
-    "other's. The promised ratios are those over tun; the others stand beside them",
+    "other's",
+    f"ratios are those of {TCP_FWPS} over tap, which are promised; with listener_ those of the listener, and with a "
+    "suffix over the other links",
     "messages a second and the time of a message are medians of the repetitions, ratios those of the repetitions' own "
     "ratios; the subjects take turns",
-    "isolation: an FWP, a process for each connection; threads share their memory, an event loop shares everything",
-    "the bare loop is the limit: a C program that does no more than the system calls for a message",
+    f"isolation: an FWP ({TCP_FWPS}, {LISTENER}), a process for each connection; threads share their memory, an event "
+    "loop shares everything",
+    "the bare loop is the limit of what uses the kernel's TCP: a C program that does no more than the system calls for "
+    "a message",
 )
 
 
@@ -64,12 +88,16 @@ QUICK = Plan(connections=(1, COMPARED), repetitions=1, warm_up_ms=50, millisecon
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What the load generator saw: messages a second, times of a message, and the share of a core that it used."""
+    """What the load generator saw: messages a second, times of a message, and the share of a core that it used.
+
+    `repeated` is how often it sent something again that the service had not acknowledged within a second.
+    """
 
     rate: float
     p50_ns: float
     p99_ns: float
     generator_busy: float
+    repeated: int = 0
 
 
 class Case(NamedTuple):
@@ -95,7 +123,9 @@ def run(quick: bool = False, plan: Plan | None = None) -> Result:
     ratios = ratios_of({case: bench.samples[case] for case in loads})
     not_measured = ["real networks: clients and services share one machine"]
     not_measured += [f"{name}: {why}" for name, why in bench.missing.items()]
-    not_measured += [f"{case}: {why}" for case, why in bench.failed.items()]
+    not_measured += by_reason(
+        Missing(f"{case.subject} over {case.link}", str(case), why) for case, why in bench.failed.items()
+    )
     if machine.cores == 1:
         not_measured.append("the load generator on a core of its own: there is one core only, so services share it")
     return Result(
@@ -108,7 +138,7 @@ def run(quick: bool = False, plan: Plan | None = None) -> Result:
             Bar(name="vs_process_per_connection_1000", value=ratios["vs_process_per_connection_1000"], bar=3, goal=10),
             Bar(name="vs_uvloop_1000", value=ratios["vs_uvloop_1000"], bar=2),
         ),
-        notes=(*_NOTES, f"C programs by {compiler}", *limits(loads)),
+        notes=(*_NOTES, f"C programs by {compiler}", *limits(loads), *repetitions(loads)),
         not_measured=tuple(not_measured),
         tables=tuple(_table(link, loads) for link in dict.fromkeys(case.link for case in loads)),
     )
@@ -126,38 +156,46 @@ class _Bench:
         self._plan = plan
         self._programs = programs
         self._services = Services(programs)
-        self._subjects = [name for name in SUBJECTS if name not in self.missing]
 
     def measure_all(self) -> None:
         """Over two links in turns, then over the third, which must not be there meanwhile: see `listen_links`."""
-        per_link = self._plan.repetitions * len(self._subjects)
-        with Steps(per_link * (2 * len(self._plan.connections) + 1)) as steps:
-            with ExitStack() as stack:
-                links = [*self._opened(TUN, stack), Loopback(self._programs)]
-                self._take_turns(links, self._plan.connections, steps)
-            with ExitStack() as stack:
-                self._take_turns(self._opened(ONE_CORE, stack), [COMPARED], steps)
+        counts = self._plan.connections
+        with ExitStack() as stack:
+            self._take_turns([*self._opened(TAP, stack), Loopback(self._programs)], counts)
+        with ExitStack() as stack:
+            self._take_turns(self._opened(ONE_CORE, stack), [COMPARED])
 
     def _opened(self, name: str, stack: ExitStack) -> list[Link]:
         """The link; none, and why, where there can be none."""
         try:
-            return [stack.enter_context(tun_link(self._programs, one_core=name == ONE_CORE))]
+            return [stack.enter_context(tap_link(self._programs, one_core=name == ONE_CORE))]
         except EdgeosError as error:
             self.missing[f"clients elsewhere, over {name}"] = str(error)
             return []
 
-    def _take_turns(self, links: Sequence[Link], connections: Sequence[int], steps: Steps) -> None:
-        for _ in range(self._plan.repetitions):
-            for count, link, subject in product(connections, links, self._subjects):
-                case = Case(link.name, subject, count)
-                steps.next(str(case))
-                try:
-                    with self._services.started(subject, link, count) as port:
-                        self.samples[case].append(measure(link, port, count, self._plan))
-                except EdgeosError as error:
-                    if subject == FWPS:
-                        raise
-                    self.failed[case] = str(error)
+    def _take_turns(self, links: Sequence[Link], connections: Sequence[int]) -> None:
+        cases = [(count, link, name) for count in connections for link in links for name in self._subjects_over(link)]
+        with Steps(self._plan.repetitions * len(cases)) as steps:
+            for _ in range(self._plan.repetitions):
+                for count, link, subject in cases:
+                    steps.next(str(Case(link.name, subject, count)))
+                    self._measure(count, link, subject)
+
+    def _subjects_over(self, link: Link) -> list[str]:
+        lacking = {*self.missing, *((TCP_FWPS,) if link.device is None else ())}
+        return [name for name in SUBJECTS if name not in lacking]
+
+    def _measure(self, connections: int, link: Link, subject: str) -> None:
+        case = Case(link.name, subject, connections)
+        try:
+            with self._services.started(subject, link, connections) as port:
+                self.samples[case].append(measure(link, port, connections, self._plan))
+        except PortError as error:  # AF_XDP, which not every system has
+            self.failed[case] = str(error)
+        except EdgeosError as error:
+            if subject in NODES:
+                raise
+            self.failed[case] = str(error)
 
 
 def measure(link: Link, port: int, connections: int, plan: Plan) -> Load:
@@ -177,10 +215,11 @@ def measure(link: Link, port: int, connections: int, plan: Plan) -> Load:
     return load_of(found)
 
 
-def load_of(line: str) -> Load:
-    """The line that a load generator prints."""
-    messages, elapsed_ns, p50_ns, p99_ns, busy = map(float, line.split())
-    return Load(rate=messages / (elapsed_ns / 1e9), p50_ns=p50_ns, p99_ns=p99_ns, generator_busy=busy)
+def load_of(output: str) -> Load:
+    """What a load generator prints; only that of clients elsewhere says how often it repeated something."""
+    messages, elapsed_ns, p50_ns, p99_ns, busy, *repeated = map(float, output.split())
+    rate = messages / (elapsed_ns / 1e9)
+    return Load(rate=rate, p50_ns=p50_ns, p99_ns=p99_ns, generator_busy=busy, repeated=int(sum(repeated)))
 
 
 def _median(loads: Sequence[Load]) -> Load:
@@ -189,22 +228,21 @@ def _median(loads: Sequence[Load]) -> Load:
         p50_ns=median(load.p50_ns for load in loads),
         p99_ns=median(load.p99_ns for load in loads),
         generator_busy=max(load.generator_busy for load in loads),
+        repeated=sum(load.repeated for load in loads),
     )
 
 
 def ratios_of(samples: Mapping[Case, Sequence[Load]]) -> dict[str, float | None]:
-    """Of messages a second at COMPARED connections: over tun, and with a suffix over the others.
+    """Of messages a second at COMPARED connections: over tap, and with a suffix over the others.
 
     Medians of the repetitions' own ratios, whose two sides were measured soon after each other.
     """
-    pairs = {
-        "vs_process_per_connection": (FWPS, PROCESSES),
-        "vs_thread_per_connection": (FWPS, THREADS),
-        "vs_uvloop": (FWPS, UVLOOP),
-        "vs_asyncio": (FWPS, ASYNCIO),
-        "vs_bare_loop": (FWPS, BARE),
-        "bare_loop_vs_process_per_connection": (BARE, PROCESSES),
-        "bare_loop_vs_uvloop": (BARE, UVLOOP),
+    peers = {
+        "process_per_connection": PROCESSES,
+        "thread_per_connection": THREADS,
+        "uvloop": UVLOOP,
+        "asyncio": ASYNCIO,
+        "bare_loop": BARE,
     }
 
     def of(link: str, one: str, other: str) -> float | None:
@@ -212,11 +250,15 @@ def ratios_of(samples: Mapping[Case, Sequence[Load]]) -> dict[str, float | None]
         ratios = [ours.rate / theirs.rate for ours, theirs in zip(*both, strict=False)]
         return median(ratios) if ratios else None
 
-    return {
-        f"{name}_{COMPARED}{suffix}": of(link, *pair)
-        for link, suffix in ((TUN, ""), (ONE_CORE, "_one_core"), (LOOPBACK, "_loopback"))
-        for name, pair in pairs.items()
+    ratios = {
+        f"vs_{name}_{COMPARED}": of(TAP, TCP_FWPS, peer) for name, peer in {**peers, "listener": LISTENER}.items()
     }
+    for link, suffix in ((TAP, ""), (ONE_CORE, "_one_core"), (LOOPBACK, "_loopback")):
+        for name, peer in peers.items():
+            ratios[f"listener_vs_{name}_{COMPARED}{suffix}"] = of(link, LISTENER, peer)
+        for name in ("process_per_connection", "uvloop"):
+            ratios[f"bare_loop_vs_{name}_{COMPARED}{suffix}"] = of(link, BARE, peers[name])
+    return ratios
 
 
 def _row(case: Case, load: Load) -> dict[str, Any]:
@@ -226,6 +268,7 @@ def _row(case: Case, load: Load) -> dict[str, Any]:
         "p50_ns": load.p50_ns,
         "p99_ns": load.p99_ns,
         "generator_busy": load.generator_busy,
+        "repeated": load.repeated,
     }
 
 
@@ -235,6 +278,12 @@ def limits(loads: Mapping[Case, Load]) -> tuple[str, ...]:
     if not at_limit:
         return ()
     return (f"the load generator used its whole core, so these could have done more: {'; '.join(at_limit)}",)
+
+
+def repetitions(loads: Mapping[Case, Load]) -> tuple[str, ...]:
+    """Where clients had to send something again, if anywhere."""
+    found = [f"{case} ({load.repeated:,} times)" for case, load in loads.items() if load.repeated]
+    return (f"what clients sent was lost, or not acknowledged within a second: {'; '.join(found)}",) if found else ()
 
 
 def _table(link: str, loads: Mapping[Case, Load]) -> Table:

@@ -1,7 +1,7 @@
-"""What is between the clients and the services of `edgeos bench listen`: a TUN device, or the loopback device.
+"""What is between the clients and the services of `edgeos bench listen`: a TAP device, or the loopback device.
 
-Both end in the load generator, a C program. Behind the TUN device it is a network of clients that speak a TCP of
-their own (remote_load.c), so the service's system does the service's part of TCP only, as for clients that are
+Both end in the load generator, a C program. Behind the TAP device it is a router and a network of clients that speak a
+TCP of their own (remote_load.c), so the service's system does the service's part of TCP only, as for clients that are
 elsewhere. What it does for a packet that arrives is done on the core that hands the packet over, the generator's, or on
 the service's. Over loopback (echo_load.c) the service's system does the clients' part of TCP, too.
 """
@@ -27,17 +27,18 @@ from edgeos.errors import EdgeosError
 if TYPE_CHECKING:
     from edgeos.netns import Namespace
 
-TUN = "tun"
+TAP = "tap"
 """Clients elsewhere; packets are received on another core than the service's."""
-ONE_CORE = "tun, one core"
+ONE_CORE = "tap, one core"
 """The same, but packets are received on the service's core, so all that the service's system does is done there."""
 LOOPBACK = "loopback"
 """Clients in the service's own system."""
 
 _CLONE_DEVICE = "/dev/net/tun"
 _DEVICE = "clients0"
-_ADDRESS = "10.201.0.1"
-_PREFIX = 16
+_ADDRESS, _ROUTER, _PREFIX = "10.201.0.1", "10.201.0.2", 24
+_CLIENTS = "10.202.0.0/16"
+_MAC, _ROUTER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"  # the same as in remote_packets.h
 _QUEUE_PACKETS = 32768
 """Room in the device: more than there are packets under way, so it never drops one."""
 
@@ -56,16 +57,20 @@ _RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; ex
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
 _TUNSETSTEERINGEBPF = 0x800454E0
-_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _TUN_F_CSUM = 0x01
 _IFREQ = "16sH22x"
 
 
 class Link(ABC):
-    """Between clients and services. `address` is where services listen."""
+    """Between clients and services. `address` is where services listen, `device` where their packets come in.
+
+    It is None where nobody but the system may have them.
+    """
 
     name: str
     address: str
+    device: str | None = None
 
     @abstractmethod
     def entered(self) -> AbstractContextManager[object]:
@@ -101,24 +106,26 @@ class Loopback(Link):
         return [str(self._program), *map(str, (port, *numbers))], ()
 
 
-class TunLink(Link):
-    """A namespace for the services with a TUN device, at whose other end the clients are."""
+class TapLink(Link):
+    """A namespace for the services with a TAP device, at whose other end are a router and the clients."""
 
     address = _ADDRESS
 
-    def __init__(self, name: str, program: Path, space: Namespace, device: int) -> None:
-        self.name = name
+    def __init__(self, program: Path, space: Namespace, file: int, *, one_core: bool) -> None:
+        self.name = ONE_CORE if one_core else TAP
+        # AF_XDP takes a packet where it is handed over, before it could be received on another core.
+        self.device = None if one_core else _DEVICE
         self._program = program
         self._space = space
-        self._device = device
+        self._file = file
         self._lost = 0
 
     def entered(self) -> AbstractContextManager[object]:
         return self._space.entered()
 
     def load_command(self, port: int, numbers: Sequence[int]) -> tuple[list[str], tuple[int, ...]]:
-        words = (self._program, self._device, self.address, port, *numbers)
-        return [str(word) for word in words], (self._device,)
+        words = (self._program, self._file, self.address, port, *numbers)
+        return [str(word) for word in words], (self._file,)
 
     def check(self) -> None:
         with self._space.entered():
@@ -127,11 +134,11 @@ class TunLink(Link):
         words = next(line for line in lines if line.strip().startswith(f"{_DEVICE}:")).split(":")[1].split()
         before, self._lost = self._lost, int(words[_LOST_AT])
         if self._lost > before:
-            raise EdgeosError(f"the TUN device lost {self._lost - before} packets of the service")
+            raise EdgeosError(f"the TAP device lost {self._lost - before} packets of the service")
 
 
 @contextmanager
-def tun_link(programs: Programs, *, one_core: bool = False) -> Iterator[TunLink]:
+def tap_link(programs: Programs, *, one_core: bool = False) -> Iterator[TapLink]:
     """A namespace with the device, which ends with the context. Raises EdgeosError where there can be none.
 
     With `one_core`, packets that arrive are received on the service's core.
@@ -142,14 +149,16 @@ def tun_link(programs: Programs, *, one_core: bool = False) -> Iterator[TunLink]
         raise EdgeosError("the package pyroute2 is not installed: pip install 'edgeos[net]'") from None
     program = programs.make("remote_load")
     with Namespace() as space:
-        device = _open_device(space)
+        file = _open_device(space)
         try:
-            space.set_up(_DEVICE, [f"{_ADDRESS}/{_PREFIX}"], txqlen=_QUEUE_PACKETS)
+            space.set_up(_DEVICE, [f"{_ADDRESS}/{_PREFIX}"], address=_MAC, txqlen=_QUEUE_PACKETS)
+            space.add_neighbour(_DEVICE, _ROUTER, _ROUTER_MAC)
+            space.add_route(_CLIENTS, _ROUTER)
             _choose_congestion_control(space)
             with _received_on(space, service_cores()) if one_core else nullcontext():
-                yield TunLink(ONE_CORE if one_core else TUN, program, space, device)
+                yield TapLink(program, space, file, one_core=one_core)
         finally:
-            os.close(device)
+            os.close(file)
 
 
 def _open_device(space: Namespace) -> int:
@@ -157,12 +166,12 @@ def _open_device(space: Namespace) -> int:
     with space.entered():
         try:
             device = os.open(_CLONE_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+            flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
             fcntl.ioctl(device, _TUNSETIFF, struct.pack(_IFREQ, _DEVICE.encode(), flags))
             fcntl.ioctl(device, _TUNSETOFFLOAD, _TUN_F_CSUM)
             _choose_queue(device)
         except OSError as error:
-            raise EdgeosError(f"{_CLONE_DEVICE}: {error.strerror}; a TUN device is needed (modprobe tun)") from None
+            raise EdgeosError(f"{_CLONE_DEVICE}: {error.strerror}; a TAP device is needed (modprobe tun)") from None
     return device
 
 

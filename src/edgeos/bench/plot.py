@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edgeos.bench.chain import LINE_RATE_MPPS
+from edgeos.bench.listen_subjects import NODES
 from edgeos.bench.memory import ACTIVE_MAX, KIB
 from edgeos.bench.result import Result
 from edgeos.errors import EdgeosError
@@ -92,7 +93,7 @@ def _memory(results: Mapping[str, Any]) -> Figure:
 
 
 def _listen(results: Mapping[str, Any]) -> Figure:
-    links = [link for link in ("tun", "loopback") if any(row["link"] == link for row in results["loads"])]
+    links = [link for link in ("tap", "loopback") if any(row["link"] == link for row in results["loads"])]
     figure = Figure(figsize=(9, 4 * len(links)), layout="constrained")
     kinds = (("messages_per_second", "messages a second"), ("p99_ns", "99th percentile of a message's time, ns"))
     for position, (link, (key, label)) in enumerate(product(links, kinds), start=1):
@@ -100,7 +101,7 @@ def _listen(results: Mapping[str, Any]) -> Figure:
         of_link = [row for row in results["loads"] if row["link"] == link]
         for subject in dict.fromkeys(row["subject"] for row in of_link):
             rows = [row for row in of_link if row["subject"] == subject]
-            width = 2.5 if subject.startswith("FWP") else 1.0
+            width = 2.5 if subject in NODES else 1.0
             connections = [row["connections"] for row in rows]
             axes.plot(connections, [row[key] for row in rows], marker="o", label=subject, linewidth=width)
         axes.set_xscale("log")

@@ -17,7 +17,7 @@ from edgeos.bench.machine import this_machine
 from edgeos.bench.middlebox import RECEIVER_ADDRESS, PacketKind, Spaces, spaces
 from edgeos.bench.programs import Programs
 from edgeos.bench.progress import Steps
-from edgeos.bench.result import Result, plain_table
+from edgeos.bench.result import Missing, Result, by_reason, plain_table
 from edgeos.bench.samples import ratio
 from edgeos.errors import EdgeosError
 from edgeos.settings import ChainSettings, NodeSettings, TemplateSettings
@@ -69,7 +69,7 @@ def run(quick: bool = False) -> Result:
     machine = this_machine()
     plan = QUICK if quick else FULL
     samples: dict[_Key, list[RoundTrip]] = defaultdict(list)
-    failed: dict[str, str] = {}
+    failed: list[Missing] = []
     with Programs() as programs:
         program = programs.make("round_trip")
         subjects = _subjects()
@@ -81,7 +81,7 @@ def run(quick: bool = False) -> Result:
                         for pause, trip in _measure(program, middle, plan).items():
                             samples[name, wait, pause].append(trip)
                     except EdgeosError as error:
-                        failed[f"{name} {wait}".strip()] = str(error)
+                        failed.append(Missing(name, f"{name} {wait}".strip(), str(error)))
         compiler = programs.compiler
     trips = {key: _median(values) for key, values in samples.items()}
     return Result(
@@ -92,7 +92,7 @@ def run(quick: bool = False) -> Result:
         ratios=_ratios(trips),
         bars=(),
         notes=(*_NOTES, f"C programs by {compiler}"),
-        not_measured=("network cards", *(f"{what}: {why}" for what, why in failed.items())),
+        not_measured=("network cards", *by_reason(dict.fromkeys(failed))),
         tables=(_table(trips),),
     )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from edgeos.bench.machine import Machine
+
+CASES_NAMED = 3
+"""Cases that were not measured for one reason are named up to so many, and counted beyond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,29 @@ class Result:
         parts += [Text(f"note: {note}") for note in self.notes]
         parts += [Text(f"not measured: {what}") for what in self.not_measured]
         return Group(*parts)
+
+
+class Missing(NamedTuple):
+    """A case that was not measured: its kind, such as a port's, its name, and why."""
+
+    kind: str
+    case: str
+    why: str
+
+
+def by_reason(missing: Iterable[Missing]) -> list[str]:
+    """A line for each reason. Many cases of one reason are counted, and only their kinds told."""
+    found: dict[str, list[Missing]] = defaultdict(list)
+    for one in missing:
+        found[one.why].append(one)
+    return [f"{_cases(cases)}: {why}" for why, cases in found.items()]
+
+
+def _cases(missing: list[Missing]) -> str:
+    names = [one.case for one in missing]
+    if len(names) <= CASES_NAMED:
+        return "; ".join(names)
+    return f"{len(names)} cases of {', '.join(dict.fromkeys(one.kind for one in missing))}"
 
 
 def plain_table(*columns: str, left: int = 1, title: str | None = None) -> Table:

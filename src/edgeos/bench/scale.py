@@ -19,7 +19,7 @@ from edgeos.bench.machine import this_machine
 from edgeos.bench.middlebox import PacketKind, spaces
 from edgeos.bench.programs import Programs
 from edgeos.bench.progress import Steps
-from edgeos.bench.result import Bar, Result, plain_table
+from edgeos.bench.result import Bar, Missing, Result, by_reason, plain_table
 from edgeos.bench.samples import ratio
 from edgeos.bench.scale_runs import (
     MEMORY_RATE,
@@ -42,6 +42,9 @@ COMPARED = 2000
 RATIO_MAX = 2.0
 MEMORY = "memory"
 KINDS: tuple[PacketKind, ...] = ("afpacket", "afxdp")
+WIRE_ONLY = "none"
+"""In place of a port, where no node takes part."""
+
 BRIDGE = "kernel bridge"
 PROCESSES = "process per client"
 PROCESSES_MOST = 2000
@@ -112,7 +115,7 @@ def run(quick: bool = False) -> Result:
     passages = {key: _median(values) for key, values in samples.items() if values}
     ratios = _ratios(passages)
     not_measured = ["network cards"]
-    not_measured += [f"{port}, {name}, {clients:,} clients: {why}" for (port, name, clients), why in failed.items()]
+    not_measured += by_reason(_missing(key, why) for key, why in failed.items())
     if machine.cores == 1:
         not_measured.append("the load generator on a core of its own: there is one core only, so the node shares it")
     bars: dict[str, str] = {
@@ -130,9 +133,9 @@ def run(quick: bool = False) -> Result:
             for port, name in bars.items()
         ),
         notes=(*_NOTES, f"C programs by {compiler}", _stalls(stalled), *_disturbed(passages)),
-        not_measured=tuple(_merged(not_measured)),
+        not_measured=tuple(not_measured),
         tables=tuple(
-            _table(port, passages) for port in (MEMORY, *KINDS, "none") if any(k[0] == port for k in passages)
+            _table(port, passages) for port in (MEMORY, *KINDS, WIRE_ONLY) if any(k[0] == port for k in passages)
         ),
     )
 
@@ -162,9 +165,9 @@ def _wire_jobs(plan: Plan, module: Path, paced: Path, relay: Path) -> list[_Job]
     for clients in plan.clients:
         for kind in KINDS:
             jobs += [((kind, subject.name, clients), partial(node, kind, subject, clients)) for subject in SUBJECTS]
-        jobs.append((("none", BRIDGE, clients), partial(bridge, clients)))
+        jobs.append(((WIRE_ONLY, BRIDGE, clients), partial(bridge, clients)))
         if clients <= PROCESSES_MOST:
-            jobs.append((("none", PROCESSES, clients), partial(processes, clients)))
+            jobs.append(((WIRE_ONLY, PROCESSES, clients), partial(processes, clients)))
     return jobs
 
 
@@ -183,12 +186,19 @@ def _ratios(passages: dict[_Key, Passage]) -> dict[str, float | None]:
         ratios[f"throughput_shared_vs_per_client_{COMPARED}{suffix}"] = ratio(
             *(one.throughput if one else None for one in rates)
         )
-    processes = passages.get(("none", PROCESSES, COMPARED))
+    processes = passages.get((WIRE_ONLY, PROCESSES, COMPARED))
     own = passages.get(("afpacket", PER_CLIENT.name, COMPARED))
     ratios[f"process_per_client_vs_fwp_per_client_{COMPARED}_afpacket"] = ratio(
         processes.p99_ns if processes else None, own.p99_ns if own else None
     )
     return ratios
+
+
+def _missing(key: _Key, why: str) -> Missing:
+    port, subject, clients = key
+    if port == WIRE_ONLY:
+        return Missing("veth without edgeos", f"{subject}, {clients:,} clients", why)
+    return Missing(port, f"{port}, {subject}, {clients:,} clients", why)
 
 
 def _row(key: _Key, one: Passage) -> dict[str, Any]:
@@ -220,18 +230,9 @@ def _disturbed(passages: dict[_Key, Passage]) -> tuple[str, ...]:
     )
 
 
-def _merged(lines: Sequence[str]) -> list[str]:
-    """The same reason once, however many subjects it holds for."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for line in lines:
-        what, _, why = line.partition(": ")
-        found[why].append(what)
-    return [f"{'; '.join(what)}: {why}" if why else "; ".join(what) for why, what in found.items()]
-
-
 def _table(port: str, passages: dict[_Key, Passage]) -> Table:
     columns = ("p50", "p99", "p99.9", "lost", "messages/s")
-    title = "Without edgeos, over veth" if port == "none" else f"Through {port}"
+    title = "Without edgeos, over veth" if port == WIRE_ONLY else f"Through {port}"
     table = plain_table("clients", "", *columns, left=2, title=title)
     for (where, subject, clients), one in passages.items():
         if where == port:
