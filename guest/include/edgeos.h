@@ -13,7 +13,7 @@
  * alone. docs/guest-abi.md describes the binary interface below the SDK.
  *
  * Settings, as -D or as #define before the include:
- *     EDGEOS_SLOTS      messages that one FWP can hold, a power of two from 8 to 256 (default 64)
+ *     EDGEOS_SLOTS      messages that one FWP can hold, a power of two from 8 to 256 (default 64, with EDGEOS_TCP 256)
  *     EDGEOS_SLOT_SIZE  bytes of the largest message, a multiple of 64 from 64 to 65536 (default 2048)
  *     EDGEOS_HEADROOM   bytes in front of each message as delivered that are the guest's to use, 0 (default) to 64
  *     EDGEOS_TCP        defined: the guest speaks TCP by itself, over a port for packets: see tcp/tcp.h
@@ -30,7 +30,11 @@ extern "C" {
 #endif
 
 #ifndef EDGEOS_SLOTS
+#ifdef EDGEOS_TCP
+#define EDGEOS_SLOTS 256 /* the windows of several connections may come at once */
+#else
 #define EDGEOS_SLOTS 64
+#endif
 #endif
 #ifndef EDGEOS_SLOT_SIZE
 #define EDGEOS_SLOT_SIZE 2048

@@ -5,8 +5,6 @@
 #define TCP_BACKOFF_MAX 8u
 #define TCP_MSS_CAUTIOUS 536u /* where larger segments do not seem to arrive */
 
-static inline uint32_t tcp_smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
 static void tcp_congestion_start(struct tcp_connection *c) {
     c->congestion = 10u * c->mss; /* RFC 6928 */
     if (c->congestion > 14600) c->congestion = 2u * c->mss > 14600 ? 2u * c->mss : 14600;

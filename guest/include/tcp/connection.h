@@ -14,6 +14,8 @@
 #define TCP_WINDOW_MAX 65535u
 #define TCP_SHARE_MIN 4096u
 
+static inline uint32_t tcp_smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
 enum tcp_state {
     TCP_OPENING, /* SYN-RECEIVED */
     TCP_OPEN,    /* from ESTABLISHED on; the flags below tell how far either side has ended */
@@ -129,10 +131,12 @@ static void tcp_remove(struct tcp_connection *c) {
     tcp_connection_count--;
 }
 
-/* Bytes that one connection may have under way in one direction: its share of half of the memory. */
+/* Bytes that one connection may have under way in one direction: its share of half of the memory, but for what the ends of
+ * its blocks leave free. */
 static inline uint32_t tcp_share(void) {
-    const uint32_t share = EDGEOS_TCP_MEMORY / 2 / (tcp_connection_count ? tcp_connection_count : 1);
-    return share < TCP_SHARE_MIN ? TCP_SHARE_MIN : share > TCP_WINDOW_MAX ? TCP_WINDOW_MAX : share;
+    const uint32_t blocks = TCP_BLOCKS / 2 / (tcp_connection_count ? tcp_connection_count : 1);
+    const uint32_t share = blocks > 2 ? (blocks - 2) * TCP_BLOCK_BYTES : 0;
+    return share < TCP_SHARE_MIN ? TCP_SHARE_MIN : tcp_smaller(share, TCP_WINDOW_MAX);
 }
 
 /* The number behind everything that is to be sent, a FIN among it. */
