@@ -120,7 +120,7 @@ static void peer_time_out(peer *p) {
     p->rto_at = host.now + p->rto;
     p->flight = most(p->flight / 2, p->guest_mss);
     p->duplicates = 0;
-    p->retransmits++;
+    p->retransmits += p->una == 0 || p->edge > p->una;
     p->next = most(p->una, p->synced);
     if (p->una == 0) p->next = peer_send_at(p, 0, 1);
     else if (p->edge <= p->una) peer_send_at(p, p->una, p->una + 1);

@@ -108,7 +108,7 @@ static void tcp_set_alarm(void) {
 
 /* Memory has come free that others waited for. */
 static void tcp_serve_starved(void) {
-    if (!tcp_starved || tcp_unused_blocks() <= 2 * TCP_RESERVED_BLOCKS) return;
+    if (!tcp_starved || !tcp_has_room()) return;
     tcp_starved = false;
     for (uint32_t i = 0; i < EDGEOS_TCP_CONNECTIONS; i++) {
         struct tcp_connection *c = &tcp_connections[i];

@@ -132,9 +132,9 @@ static void tcp_remove(struct tcp_connection *c) {
 }
 
 /* Bytes that one connection may have under way in one direction: its share of half of the memory, but for what the ends of
- * its blocks leave free. */
+ * its blocks leave free and the last answer takes beyond it. */
 static inline uint32_t tcp_share(void) {
-    const uint32_t blocks = TCP_BLOCKS / 2 / (tcp_connection_count ? tcp_connection_count : 1);
+    const uint32_t blocks = (TCP_BLOCKS - TCP_RESERVED_BLOCKS) / 2 / (tcp_connection_count ? tcp_connection_count : 1);
     const uint32_t share = blocks > 2 ? (blocks - 2) * TCP_BLOCK_BYTES : 0;
     return share < TCP_SHARE_MIN ? TCP_SHARE_MIN : tcp_smaller(share, TCP_WINDOW_MAX);
 }

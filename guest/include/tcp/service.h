@@ -123,12 +123,16 @@ static void tcp_tell_stored(struct tcp_connection *c) {
     }
 }
 
+/* Enough memory that it is worth telling who waits for it. */
+static inline bool tcp_has_room(void) { return tcp_unused_blocks() > 2 * TCP_RESERVED_BLOCKS; }
+
 /* Tells the service what has become due: that there is room, what had to wait, the peer's end. */
 static void tcp_serve(struct tcp_connection *c) {
     if (c->state != TCP_OPEN) return;
-    if (c->wants_room && !c->abandoned && c->queue.len <= tcp_share() / 2 && tcp_unused_blocks() > 2 * TCP_RESERVED_BLOCKS) {
-        c->wants_room = false;
-        tcp_tell(c, EDGEOS_ROOM, NULL, 0, 0);
+    if (c->wants_room && !c->abandoned && c->queue.len <= tcp_share() / 2) {
+        c->wants_room = !tcp_has_room();
+        if (c->wants_room) tcp_starved = true;
+        else tcp_tell(c, EDGEOS_ROOM, NULL, 0, 0);
     }
     tcp_tell_stored(c);
     if (c->peer_done && !c->told_half && c->delivered == c->fin) {
