@@ -207,7 +207,11 @@ __attribute__((import_module("edgeos"), import_name("random"))) int32_t edgeos_i
 
 /* grant.connect: opens a connection to the upstream that stands at this place in the grant's list, from 0. Returns the number
  * of the new flow, whose EDGEOS_OPEN or, when it fails, EDGEOS_CLOSED follows; -1: no such upstream, or too many connections. */
+#ifdef EDGEOS_TCP /* only clients open connections */
+static inline int64_t edgeos_connect(uint32_t upstream) { return (void)upstream, -1; }
+#else
 static inline int64_t edgeos_connect(uint32_t upstream) { return edgeos_import_connect(upstream); }
+#endif
 
 /* grant.timer: asks for an EDGEOS_TIMER that carries `token`, `delay_ns` nanoseconds from now, once. Setting a token again
  * moves its timer; a delay of UINT64_MAX ends it. 0, or -1: too many timers. */

@@ -127,7 +127,10 @@ static void tcp_flush(void) {
 
 static int tcp_message(edgeos_message *m, bool more) {
     if (m->kind == EDGEOS_PACKET) return tcp_packet(m, more);
-    if (m->kind != EDGEOS_TIMER) return EDGEOS_DROP;
+    if (m->kind != EDGEOS_TIMER) { /* behind a listener, where this TCP does not belong */
+        tcp_malformed.value++;
+        return EDGEOS_DROP;
+    }
     uint64_t token;
     __builtin_memcpy(&token, m->data, sizeof token);
     if (token != TCP_TIMER) return edgeos_handle(m);
