@@ -171,7 +171,7 @@ void Mma::finish(Run& run) {
   stage.bursts++;
   fwp.ring.restart_if_empty();
   if (fwp.ring.size() > 0) ready_.push(fwp);
-  if (fwp.tmpl().grants().timer) timers_.update(fwp);
+  if (fwp.tmpl().grants().timer && fwp.timers.misplaced()) timers_.update(fwp);
   if (streams_ == nullptr) return;
   for (const uint32_t flow : run.cut_short) streams_->wants_room(instance, fwp.stage, flow);
   streams_->room(instance);

@@ -8,6 +8,7 @@
 namespace edgeos {
 
 bool Timers::set(uint64_t token, uint64_t due_ns) {
+  changed_ = true;
   for (Timer& t : timers_) {
     if (t.token != token) continue;
     t.due_ns = due_ns;
@@ -19,6 +20,7 @@ bool Timers::set(uint64_t token, uint64_t due_ns) {
 }
 
 void Timers::cancel(uint64_t token) {
+  changed_ = true;
   std::erase_if(timers_, [&](const Timer& t) { return t.token == token; });
 }
 
@@ -27,6 +29,7 @@ bool Timers::take_due(uint64_t now_ns, uint64_t& token) {
                                       [](const Timer& a, const Timer& b) { return a.due_ns < b.due_ns; });
   if (first == timers_.end() || first->due_ns > now_ns) return false;
   token = first->token;
+  changed_ = true;
   timers_.erase(first);
   return true;
 }
@@ -39,12 +42,14 @@ uint64_t Timers::next_ns() const {
 
 void Timers::clear() {
   timers_.clear();
+  changed_ = false;
   if (queue_ != nullptr) queue_->remove(*this);
 }
 
 void TimerQueue::update(Fwp& fwp, uint64_t earliest_ns) {
   Timers& timers = fwp.timers;
   const uint64_t next = timers.next_ns();
+  timers.changed_ = earliest_ns > next;
   if (next == UINT64_MAX) {
     if (timers.queue_ != nullptr) remove(timers);
     return;

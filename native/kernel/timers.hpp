@@ -28,10 +28,13 @@ class Timers {
   uint64_t next_ns() const;  // when the first runs out; UINT64_MAX when there is none
   std::span<const Timer> all() const { return timers_; }
   void clear();              // leaves the queue too
+  // Whether its place in the queue may not be right any more. Not while the FWP runs.
+  bool misplaced() const { return changed_ || (queue_ == nullptr && !timers_.empty()); }
 
  private:
   friend class TimerQueue;
   std::vector<Timer> timers_;
+  bool changed_ = false;         // since it was last given a place, or it waits there for room
   TimerQueue* queue_ = nullptr;  // that it waits in
   uint32_t place_ = 0;
   uint64_t wake_ns_ = 0;

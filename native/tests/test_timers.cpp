@@ -39,6 +39,38 @@ TEST(there_are_so_many_and_no_more) {
   CHECK(timers.set(kTimersMax, 1));
 }
 
+TEST(a_place_in_the_queue_is_taken_anew_when_it_may_be_wrong) {
+  open_library();
+  const Engine engine(engine_settings());
+  const auto tmpl = make_template(engine);
+  Fwp fwp(*tmpl);
+  TimerQueue queue;
+  const auto place = [&](uint64_t earliest_ns = 0) {
+    queue.update(fwp, earliest_ns);
+    return !fwp.timers.misplaced();
+  };
+  CHECK(!fwp.timers.misplaced());
+  CHECK(fwp.timers.set(1, 100));
+  CHECK(fwp.timers.misplaced());
+  CHECK(place());
+  fwp.timers.cancel(1);
+  CHECK(fwp.timers.misplaced());
+  CHECK(place());
+  CHECK(fwp.timers.set(1, 100));
+  CHECK(!place(150));  // it waits for room: when there is some, it need not
+  CHECK(place());
+  CHECK_EQ(queue.pop_due(100), &fwp);
+  CHECK(fwp.timers.misplaced());
+  CHECK(place());
+  uint64_t token = 0;
+  CHECK(fwp.timers.take_due(100, token));
+  CHECK(fwp.timers.misplaced());
+  CHECK(place());
+  CHECK(fwp.timers.set(1, 100));
+  fwp.timers.clear();
+  CHECK(!fwp.timers.misplaced());
+}
+
 TEST(the_queue_agrees_with_a_model) {
   open_library();
   const Engine engine(engine_settings());
