@@ -191,7 +191,12 @@ static inline int32_t edgeos_forward_finish(uint64_t flow, int port) {
 }
 
 /* Closes a connection once everything sent has left. No more messages of this flow come, EDGEOS_CLOSED neither.
- * 0, or -1: no such flow. */
+ * 0, or -1: no such flow.
+ *
+ * Of packets: the flow is over. When this burst has been dealt with the kernel forgets it, and with its last flow the client,
+ * whose FWPs are recycled, or parked, at once. Packets that come later are a new flow, with a new number. Where messages of the
+ * flow wait behind this one, they come first and it goes on: say so again with the last. 0, also when it was over; or -1: there
+ * was never such a flow, or 1,024 were closed in this burst. */
 static inline int32_t edgeos_close(uint64_t flow) {
     return edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_CLOSED, 0, 0);
 }

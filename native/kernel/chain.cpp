@@ -22,6 +22,7 @@ Chain::Chain(ChainSpec spec)
   bool emits = false;
   for (size_t i = 0; i < spec_.stages.size(); i++) {
     emits |= spec_.stages[i].pool->tmpl().emits();
+    closes_flows_ |= spec_.stages[i].pool->tmpl().closes_flows();
     const Layout& layout = spec_.stages[i].pool->tmpl().layout();
     credit_ = std::min(credit_, layout.slots);
     memory_ += layout.memory;

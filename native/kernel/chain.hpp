@@ -18,6 +18,7 @@
 #include "connection.hpp"
 #include "drop.hpp"
 #include "histogram.hpp"
+#include "intrusive_list.hpp"
 #include "limits.hpp"
 #include "packet_parser.hpp"
 #include "parked_client.hpp"
@@ -106,7 +107,6 @@ struct InstanceStreams {
   uint32_t untold = 0;        // connections that are gone and whose end it has yet to hear of
   uint32_t clients = 0;       // connections that came to it
   uint32_t upstreams = 0;     // connections that its guests have opened
-  bool leaving = false;       // to be released as soon as no message is in flight
   InstanceList connections;
   WorkList held_back;         // are not read until those who do not take what is sent have taken it
   std::shared_ptr<uint32_t> departing;  // connections that its guests have opened and closed, and that still have a socket
@@ -137,16 +137,21 @@ struct alignas(64) ChainInstance {
   alignas(64) InstanceStreams streams;
   uint32_t number = 0;
   uint32_t flow_count = 0;   // entries of the flow table
+  uint32_t datagrams = 0;    // and how many of those are for later fragments
   uint32_t flows_ever = 0;   // last flow number given
   uint32_t newest = 0;       // its entries in the flow table, linked by age
   uint32_t oldest = 0;
   ChainInstance* more_idle = nullptr;  // neighbours in the chain's order of use
   ChainInstance* less_idle = nullptr;
+  bool untracked = false;  // has had packets that there was no entry for
+  bool leaving = false;    // ends as soon as no message of it is in flight
+  Link<ChainInstance> leaving_link;
   // From either thread. Flow numbers are not used again, and 0 is none.
   uint32_t next_flow() {
     const uint32_t flow = std::atomic_ref(flows_ever).fetch_add(1, std::memory_order_relaxed) + 1;
     return flow != 0 ? flow : next_flow();
   }
+  uint32_t last_flow() { return std::atomic_ref(flows_ever).load(std::memory_order_relaxed); }
   // Starts to bring near what a connection's next message needs of it.
   void prefetch() const {
     prefetch_line(this);
@@ -154,6 +159,8 @@ struct alignas(64) ChainInstance {
   }
   FlowKey owner{};
 };
+
+using LeavingList = List<ChainInstance, &ChainInstance::leaving_link>;
 
 struct ParkingTimes {
   Histogram park;
@@ -206,6 +213,12 @@ class Chain {
   void retire() { retired_ = true; }
   bool retired() const { return retired_; }
   bool is_wire() const { return spec_.stages.empty(); }
+  // It has an entry at a port for packets. Before anything of it runs.
+  void enter_by_packets() {
+    if (closes_flows_ && !ends_flows_) ends_flows_ = true;
+  }
+  // Its guests may say that a flow of packets is over. From either thread.
+  bool ends_flows() const { return ends_flows_; }
   uint64_t memory() const { return memory_; }  // bytes of a new instance's FWPs
   // FWPs that it may still bind, now or later.
   uint64_t places() const { return retired_ ? instances_ * spec_.stages.size() : is_wire() ? 0 : spec_.max_fwps; }
@@ -257,6 +270,8 @@ class Chain {
   uint64_t instances_ = 0;
   bool closed_ = false;
   bool retired_ = false;
+  bool closes_flows_ = false;  // its guests import the call
+  bool ends_flows_ = false;
   uint64_t touch_grain_ns_;
   uint64_t memory_ = 0;
   Order idle_;

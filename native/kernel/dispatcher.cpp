@@ -48,12 +48,16 @@ void Dispatcher::refresh() {
       const Entry& entry = chain->spec().entries[i];
       if (!entry.open) continue;
       domains_[i] = chain->spec().domain;
+      if (ports_[i]->as_listener() == nullptr) chain->enter_by_packets();
       (entry.direction == kForward ? forward : reverse) = true;
     }
     reverse_only_[i] = reverse && !forward;
   }
   for (const auto& instance : instances_)
     if (instance->chain != nullptr && instance->chain->is_wire()) release(*instance);
+  const auto ends_flows = [](const auto& chain) { return chain->ends_flows(); };
+  // All its room at once: to grow it takes long, and messages would wait.
+  if (std::any_of(chains_.begin(), chains_.end(), ends_flows)) numbered_.reserve(max_flows_);
   drop_parked_of_gone();
   decisions_.refresh();
   cache_.clear();

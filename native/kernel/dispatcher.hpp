@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "clock.hpp"
@@ -61,8 +63,12 @@ class Dispatcher {
   uint64_t answers() const { return decisions_.changes(); }
   // Whether any rule for this port asks for the server's name of TLS.
   bool asks_server_name(uint16_t port) const { return asks_server_name_[port]; }
-  // Ends an instance of which no message is in flight.
-  void expire_now(ChainInstance& instance);
+  // A guest has said that these flows of packets are over, in a burst that has been dealt with.
+  void end_flows(const Fwp& by, std::span<const uint32_t> flows);
+  // Ends an instance, as its idle timeout would, as soon as no message of it is in flight.
+  void let_go(ChainInstance& instance);
+  // Something of it has begun before.
+  void let_stay(ChainInstance& instance);
   // Drops what is in no ring yet and unbinds everything that is idle.
   void shut_down();
 
@@ -131,6 +137,9 @@ class Dispatcher {
   void remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow);
   ChainInstance& new_instance();
   void release(ChainInstance& instance);
+  void end_those_that_leave();
+  static bool may_end(const ChainInstance& instance);
+  static bool is_awaited(const ChainInstance& instance, uint8_t stage, uint32_t flow);
   void link_entry(ChainInstance& instance, uint32_t entry);
   void erase_entry(ChainInstance& instance, uint32_t entry);
   void forget_places(ChainInstance& instance);
@@ -154,6 +163,12 @@ class Dispatcher {
   std::vector<std::unique_ptr<Burst>> bursts_;
   std::vector<std::unique_ptr<ChainInstance>> instances_;
   std::vector<ChainInstance*> free_instances_;
+  LeavingList leaving_;
+  struct NumberHash {  // of numbers that the kernel gives
+    size_t operator()(uint64_t number) const { return fold(number, 0x9e3779b97f4a7c15); }
+  };
+  // Entries by instance << 32 | flow, where guests may say that one is over.
+  std::unordered_map<uint64_t, uint32_t, NumberHash> numbered_;
   HeldFragments held_;
   std::vector<Undecided> undecided_;  // in the order in which they came
   Parking parking_;

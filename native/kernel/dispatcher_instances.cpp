@@ -5,18 +5,87 @@
 #include "streams.hpp"
 
 namespace edgeos {
+namespace {
+
+uint64_t number_of(const ChainInstance& instance, uint32_t flow) { return uint64_t{instance.number} << 32 | flow; }
+
+}  // namespace
 
 // The flow's own entry, or the owner's when the table is full: flow entries only save the way through the rules.
 uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_entry) {
   ChainInstance& instance = *instances_[table_[owner_entry].instance];
   const uint32_t most = instance.isolation == Isolation::shared ? max_flows_ : kFlowsPerClientMax;
   if (instance.flow_count >= most || flow_entries_ >= max_flows_) {
-    if (instance.flow_count == 0) return owner_entry;
+    if (instance.flow_count == 0) {
+      instance.untracked = true;
+      return owner_entry;
+    }
     erase_entry(instance, instance.oldest);
   }
-  const uint32_t entry = table_.insert(key, hash, instance.number, instance.next_flow());
+  const uint32_t flow = instance.next_flow();
+  const uint32_t entry = table_.insert(key, hash, instance.number, flow);
+  if (key.kind() == KeyKind::flow && instance.chain->ends_flows()) numbered_.emplace(number_of(instance, flow), entry);
   link_entry(instance, entry);
   return entry;
+}
+
+// A flow of which messages are still on their way to the guest goes on: with one of them it may have begun anew for the guest,
+// which would otherwise get the rest of it under another number, or lose what it holds of it.
+void Dispatcher::end_flows(const Fwp& by, std::span<const uint32_t> flows) {
+  ChainInstance& instance = *by.owner;
+  for (const uint32_t flow : flows) {
+    const auto found = numbered_.find(number_of(instance, flow));
+    if (found != numbered_.end() && !is_awaited(instance, by.stage, flow)) erase_entry(instance, found->second);
+  }
+  const bool last = instance.flow_count == instance.datagrams && instance.streams.connections.empty();
+  if (last && !instance.untracked && instance.isolation != Isolation::shared) let_go(instance);
+}
+
+// In a line they are in the stage's own ring, or come from the stages before or behind it.
+bool Dispatcher::is_awaited(const ChainInstance& instance, uint8_t stage, uint32_t flow) {
+  if (instance.in_flight == 0) return false;
+  for (uint8_t at = 0; at < instance.chain->spec().stages.size(); at++) {
+    const Fwp* fwp = instance.fwps[at];
+    if (fwp == nullptr) continue;
+    const uint8_t towards = at < stage ? kForward : kReverse;
+    for (uint32_t next = fwp->ring.head; next != fwp->ring.tail; next++) {
+      const MessageMeta& message = fwp->meta[fwp->ring.index(next)];
+      if (message.flow() == flow && (at == stage || message.direction() == towards)) return true;
+    }
+  }
+  return false;
+}
+
+void Dispatcher::let_go(ChainInstance& instance) {
+  if (instance.leaving) return;
+  instance.leaving = true;
+  leaving_.push_back(instance);
+}
+
+void Dispatcher::let_stay(ChainInstance& instance) {
+  if (!instance.leaving) return;
+  instance.leaving = false;
+  leaving_.remove(instance);
+}
+
+// Not a client that would be rid of its debt, or let in again though its FWP was killed, by coming back at once. With an FWP for
+// each flow its other ports would get it that too.
+bool Dispatcher::may_end(const ChainInstance& instance) {
+  return !instance.returns || (!instance.blocked && (instance.debt_ns == 0 || instance.isolation == Isolation::flow));
+}
+
+void Dispatcher::end_those_that_leave() {
+  if (leaving_.empty()) return;
+  const uint64_t until_ns = monotonic_ns() + kRunNs;  // parking large memories takes long: the others in the next turn
+  for (ChainInstance *instance = leaving_.front(), *next; instance != nullptr; instance = next) {
+    next = LeavingList::next(*instance);
+    if (instance->in_flight > 0) continue;
+    let_stay(*instance);
+    if (!may_end(*instance)) continue;
+    instance->chain->counters.expired++;
+    leave(*instance, instance->tenant);
+    if (monotonic_ns() >= until_ns) break;
+  }
 }
 
 void Dispatcher::remember_fragments(uint16_t port, const Packet& first, ChainInstance& instance, uint32_t flow) {
@@ -41,6 +110,7 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
   now_ns_ = now_ns;
   for (const FlowKey& client : decisions_.expire(now_ns)) settle(client);
   drop_parked_of_gone();
+  end_those_that_leave();
   for (const auto& chain : chains_) {
     parking_.expire(*chain, now_ns, most);
     const uint64_t started_ns = chain->spec().keep ? monotonic_ns() : 0;
@@ -61,6 +131,8 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
 }
 
 uint64_t Dispatcher::next_expiry_ns() const {
+  for (const ChainInstance* i = leaving_.front(); i != nullptr; i = LeavingList::next(*i))
+    if (i->in_flight == 0) return now_ns_;
   uint64_t next = UINT64_MAX;
   for (const auto& chain : chains_) {
     const ChainInstance* i = chain->longest_idle();
@@ -101,12 +173,8 @@ ChainInstance& Dispatcher::new_instance() {
   return *instance;
 }
 
-void Dispatcher::expire_now(ChainInstance& instance) {
-  instance.chain->counters.expired++;
-  release(instance);
-}
-
-// It has been idle; what it holds is parked, at the cost of `payer`, where its chain keeps clients that may still come back.
+// It has been idle, or its last flow is over; what it holds is parked, at the cost of `payer`, where its chain keeps clients that may
+// still come back.
 void Dispatcher::leave(ChainInstance& instance, Tenant* payer) {
   Chain& chain = *instance.chain;
   Tenant* tenant = instance.tenant;
@@ -118,6 +186,7 @@ void Dispatcher::leave(ChainInstance& instance, Tenant* payer) {
 
 void Dispatcher::release(ChainInstance& instance) {
   if (streams_ != nullptr) streams_->leave(instance);
+  let_stay(instance);
   while (instance.flow_count > 0) erase_entry(instance, instance.oldest);
   table_.erase(table_.find(instance.owner, table_.hash(instance.owner)));
   instance.chain->unbind(instance);
@@ -129,6 +198,8 @@ void Dispatcher::release(ChainInstance& instance) {
 }
 
 void Dispatcher::link_entry(ChainInstance& instance, uint32_t entry) {
+  let_stay(instance);
+  instance.datagrams += table_[entry].key.kind() == KeyKind::fragment;
   table_[entry].older = instance.newest;
   (instance.newest != kNoEntry ? table_[instance.newest].newer : instance.oldest) = entry;
   instance.newest = entry;
@@ -138,6 +209,9 @@ void Dispatcher::link_entry(ChainInstance& instance, uint32_t entry) {
 
 void Dispatcher::erase_entry(ChainInstance& instance, uint32_t entry) {
   FlowEntry& e = table_[entry];
+  const bool is_flow = e.key.kind() == KeyKind::flow;
+  if (is_flow && instance.chain->ends_flows()) numbered_.erase(number_of(instance, e.flow));
+  instance.datagrams -= !is_flow;
   (e.older != kNoEntry ? table_[e.older].newer : instance.oldest) = e.newer;
   (e.newer != kNoEntry ? table_[e.newer].older : instance.newest) = e.older;
   table_.erase(entry);

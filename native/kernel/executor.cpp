@@ -50,6 +50,7 @@ void reset(Run& run) {
   run.emit_refused = 0;
   run.stream_ops = 0;
   run.cut_short.clear();
+  run.ended_flows.clear();
   run.stamp = false;
   run.handler = nullptr;
   run.emissions.clear();

@@ -37,7 +37,7 @@ struct Run {
   uint32_t emit_room = 0;     // messages the guest may emit
   uint32_t emitted = 0;       // of those
   uint32_t emit_refused = 0;
-  uint32_t stream_ops = 0;    // towards sockets
+  uint32_t stream_ops = 0;    // towards sockets, and flows that are over
   uint32_t connect_room = 0;  // connections the guest may open
   uint32_t connects = 0;      // and has asked for
   Streams* streams = nullptr; // of the worker; nullptr when it has no listeners
@@ -50,6 +50,7 @@ struct Run {
   std::vector<Emission> emissions;
   std::vector<uint8_t> bytes;
   std::vector<uint32_t> cut_short;  // flows whose edgeos_send took less than it was given
+  std::vector<uint32_t> ended_flows;  // of packets, as the guest says
 };
 
 class Executor {

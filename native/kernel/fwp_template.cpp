@@ -29,19 +29,22 @@ void check(const Layout& l, uint64_t memory_max) {
   if (!shape || !areas || !counters) throw std::runtime_error("the guest's layout is out of bounds");
 }
 
-// Whether the module imports a call by which guests send.
-bool can_emit(const wasmtime_module_t* module) {
+// Whether the module imports a call of which this is true.
+template <class Is>
+bool imports_call(const wasmtime_module_t* module, Is is) {
   wasm_importtype_vec_t imports;
   wt.wasmtime_module_imports(module, &imports);
-  const auto sends = [](const wasm_importtype_t* import) {
+  const auto is_one = [&](const wasm_importtype_t* import) {
     const wasm_byte_vec_t* name = wt.wasm_importtype_name(import);
-    const std::string_view call(name->data, name->size);
-    return call != "timer" && call != "clock" && call != "random";
+    return is(std::string_view(name->data, name->size));
   };
-  const bool emits = std::any_of(imports.data, imports.data + imports.size, sends);
+  const bool found = std::any_of(imports.data, imports.data + imports.size, is_one);
   wt.wasm_importtype_vec_delete(&imports);
-  return emits;
+  return found;
 }
+
+bool sends(std::string_view call) { return call != "timer" && call != "clock" && call != "random"; }
+bool closes(std::string_view call) { return call == "stream"; }
 
 constexpr uint32_t kHotStack = 128;     // bytes of stack that small guests use
 constexpr uint32_t kHotMessage = 1536;  // bytes of a first message
@@ -83,7 +86,8 @@ FwpTemplate::FwpTemplate(const Engine& engine, std::string name, std::span<const
   hot_pages_ = find_hot_pages(layout_);
   wasmtime_check(wt.wasmtime_module_deserialize(engine.handle(), code.data(), code.size(), &module_),
                  "cannot load the guest's native code");
-  emits_ = can_emit(module_);
+  emits_ = imports_call(module_, sends);
+  closes_flows_ = imports_call(module_, closes);
   wasmtime_linker_t* linker = wt.wasmtime_linker_new(engine.handle());
   define_host_calls(linker, grants_);
   wasmtime_error_t* error = wt.wasmtime_linker_instantiate_pre(linker, module_, &instance_pre_);

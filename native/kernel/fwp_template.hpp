@@ -58,6 +58,8 @@ class FwpTemplate {
   const Grants& grants() const { return grants_; }
   // Whether its guests can send messages of their own.
   bool emits() const { return emits_; }
+  // Whether they can say that a flow is over.
+  bool closes_flows() const { return closes_flows_; }
   uint64_t budget_ticks() const { return budget_ticks_; }
   const std::vector<uint64_t>& hot_pages() const { return hot_pages_; }
 
@@ -68,6 +70,7 @@ class FwpTemplate {
   uint64_t budget_ticks_;
   Grants grants_;
   bool emits_ = false;
+  bool closes_flows_ = false;
   std::vector<uint64_t> hot_pages_;  // offsets that every first message touches
   wasmtime_module_t* module_ = nullptr;
   wasmtime_instance_pre_t* instance_pre_ = nullptr;

@@ -65,13 +65,34 @@ wasm_trap_t* host_emit(void*, wasmtime_caller_t*, wasmtime_val_raw_t* args, size
   return nullptr;
 }
 
+// A flow of packets is over: kept for when the burst has been dealt with, which finds out whether there is such a flow. Where
+// the burst has more of its messages behind this one, they come first and the flow goes on.
+int32_t end_flow(Run& run, uint32_t index, uint64_t flow) {
+  const Fwp& fwp = *run.fwp;
+  ChainInstance& instance = *fwp.owner;
+  const bool may = instance.chain->ends_flows() && flow != 0 && flow <= instance.last_flow();
+  if (!may || run.stream_ops >= kStreamOpsMax) return -1;
+  for (uint32_t slot = index + 1; slot < run.first + run.count; slot++)
+    if (fwp.meta[slot].flow() == flow) return 0;
+  run.stream_ops++;
+  run.ended_flows.push_back(static_cast<uint32_t>(flow));
+  return 0;
+}
+
 wasm_trap_t* host_stream(void*, wasmtime_caller_t*, wasmtime_val_raw_t* args, size_t) {
   Run* run = current_run;
   int32_t result = -1;
-  if (run != nullptr && run->streams != nullptr)
-    result = run->streams->call_stream(*run, in_range(*run, static_cast<uint32_t>(args[0].i32)),
-                                       static_cast<uint64_t>(args[1].i64), args[2].i32, args[3].i32,
-                                       static_cast<uint32_t>(args[4].i32), static_cast<uint32_t>(args[5].i32));
+  if (run != nullptr) {
+    const uint32_t index = in_range(*run, static_cast<uint32_t>(args[0].i32));
+    const auto flow = static_cast<uint64_t>(args[1].i64);
+    const bool closes = args[2].i32 == kVerdictBack && args[3].i32 == int32_t(MessageKind::closed);
+    if (closes && (run->streams == nullptr || !run->streams->knows(*run, flow))) {
+      result = end_flow(*run, index, flow);
+    } else if (run->streams != nullptr) {
+      result = run->streams->call_stream(*run, index, flow, args[2].i32, args[3].i32, static_cast<uint32_t>(args[4].i32),
+                                         static_cast<uint32_t>(args[5].i32));
+    }
+  }
   args[0].i64 = static_cast<uint32_t>(result);
   return nullptr;
 }

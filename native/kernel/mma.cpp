@@ -149,7 +149,7 @@ void Mma::begin(Run& run, Fwp& fwp) {
   fwp.running = true;
 }
 
-void Mma::finish(Run& run) {
+bool Mma::finish(Run& run) {
   Fwp& fwp = *run.fwp;
   ChainInstance& instance = *fwp.owner;
   Chain& chain = *instance.chain;
@@ -164,7 +164,7 @@ void Mma::finish(Run& run) {
   if (cause != Kill::none) {
     chain.kill(fwp, cause);
     if (streams_ != nullptr) streams_->killed(instance, fwp.stage);
-    return;
+    return false;
   }
   StageCounters& stage = chain.stage_counters[fwp.stage];
   stage.handled += run.count;
@@ -172,9 +172,10 @@ void Mma::finish(Run& run) {
   fwp.ring.restart_if_empty();
   if (fwp.ring.size() > 0) ready_.push(fwp);
   if (fwp.tmpl().grants().timer && fwp.timers.misplaced()) timers_.update(fwp);
-  if (streams_ == nullptr) return;
+  if (streams_ == nullptr) return true;
   for (const uint32_t flow : run.cut_short) streams_->wants_room(instance, fwp.stage, flow);
   streams_->room(instance);
+  return true;
 }
 
 Kill Mma::collect(Run& run) {

@@ -38,8 +38,8 @@ class Mma {
   // Prepares the next burst of an FWP that has messages, and reserves credit for what the guest may emit.
   void begin(Run& run, Fwp& fwp);
 
-  // Moves the results of a burst on, or kills the FWP.
-  void finish(Run& run);
+  // Moves the results of a burst on; or kills the FWP, then false.
+  bool finish(Run& run);
 
  private:
   struct Source {  // where the messages of a burst come from

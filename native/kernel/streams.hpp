@@ -63,7 +63,7 @@ class Streams {
 
   // One round over everything that is ready. True if there was anything to do.
   bool receive(uint64_t now_ns);
-  // Ends what is over its time, at most so many, and instances that served one connection only.
+  // Ends what is over its time, at most so many.
   void expire(uint64_t now_ns, uint32_t most);
   // When expire() or receive() has something to do though no socket is ready; UINT64_MAX if never.
   uint64_t next_expiry_ns() const;
@@ -97,6 +97,7 @@ class Streams {
   void leave(ChainInstance& instance);
 
   // ---- For the thread that runs guests; all arguments are the guest's ----
+  bool knows(const Run& run, uint64_t flow);  // as a connection
   int32_t call_stream(Run& run, uint32_t index, uint64_t flow, int32_t to, int32_t kind, uint32_t address, uint32_t len);
   int64_t call_connect(Run& run, uint32_t upstream);
 
@@ -188,7 +189,6 @@ class Streams {
   uint64_t answers_seen_ = 0;  // about clients that no rule matches
   Deadlines connecting_;
   Deadlines lingering_;
-  std::vector<uint32_t> leaving_;  // numbers of instances
   uint64_t now_ns_ = 0;
   uint64_t time_ns_ = 0;  // since 1970
   uint64_t serial_ = 0;

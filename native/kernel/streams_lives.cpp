@@ -22,7 +22,7 @@ void Streams::bind_instance(Connection& c, ChainInstance& instance, uint32_t flo
   c.flow = flow;
   s.connections.push_back(c);
   c.upstream != 0 ? s.upstreams++ : s.clients++;
-  if (c.upstream == 0) s.leaving = false;
+  if (c.upstream == 0) dispatcher_.let_stay(instance);
   if (c.upstream == 0 && s.clients == 1) instance.chain->set_connected(instance, true, now_ns_);
   while (!index_.insert(instance.number, c.flow, c)) c.flow = instance.next_flow();
 }
@@ -41,10 +41,7 @@ void Streams::detach(Connection& c) {
   c.instance = nullptr;
   if (c.upstream != 0 || s.clients > 0) return;
   instance->chain->set_connected(*instance, false, now_ns_);
-  if (instance->isolation == Isolation::flow && !s.leaving) {
-    s.leaving = true;
-    leaving_.push_back(instance->number);
-  }
+  if (instance->isolation == Isolation::flow) dispatcher_.let_go(*instance);
 }
 
 // Ends the connection: the socket goes now, the record when its instance has been told.
@@ -182,14 +179,6 @@ void Streams::expire(uint64_t now_ns, uint32_t most) {
       watch(service->listener.fd(), service_tag(service.get()), EPOLLIN, EPOLL_CTL_MOD);
     }
   }
-  std::erase_if(leaving_, [&](uint32_t number) {
-    ChainInstance& instance = dispatcher_.instance(number);
-    if (instance.chain == nullptr || !instance.streams.leaving) return true;
-    if (instance.in_flight > 0) return false;
-    instance.streams.leaving = false;
-    dispatcher_.expire_now(instance);
-    return true;
-  });
 }
 
 uint64_t Streams::next_expiry_ns() const {
@@ -237,7 +226,6 @@ void Streams::leave(ChainInstance& instance) {
     detach(*c);
     schedule(*c);
   }
-  s.leaving = false;
 }
 
 void Streams::stop_listening() {

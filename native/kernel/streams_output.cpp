@@ -201,6 +201,10 @@ void Streams::wants_room(ChainInstance& instance, uint8_t stage, uint32_t flow) 
 
 // ---- From the thread that runs guests ----
 
+bool Streams::knows(const Run& run, uint64_t flow) {
+  return flow <= UINT32_MAX && index_.find_for_guest(run.fwp->owner->number, static_cast<uint32_t>(flow), [](Connection&) {});
+}
+
 int32_t Streams::call_stream(Run& run, uint32_t index, uint64_t flow, int32_t to, int32_t kind, uint32_t address, uint32_t len) {
   constexpr int32_t kRefused = -1, kNoRoom = -2;
   Fwp& fwp = *run.fwp;

@@ -128,17 +128,21 @@ void Worker::end_burst(Run& run, uint64_t now_ns) {
   charge_tenant(run, charge(run, now_ns - std::min(now_ns, since_ns)));  // on another core the counter may be behind
   done_ns_ = now_ns;
   const bool asks_much = run.connects + run.stream_ops > run.count;
-  asks_much ? finish_at_clients_cost(run) : mma_.finish(run);
+  asks_much ? finish_at_clients_cost(run) : finish(run);
   executor_->release(run);
 }
 
-// Connecting and sending take the system long, and the guest that asks for it no time. Once a message may be its due; who asks
-// for more pays for it.
+void Worker::finish(Run& run) {
+  if (mma_.finish(run) && !run.ended_flows.empty()) dispatcher_->end_flows(*run.fwp, run.ended_flows);
+}
+
+// Connecting and sending take the system long, and ending flows the dispatcher, and the guest that asks for it no time. Once a
+// message may be its due; who asks for more pays for it.
 void Worker::finish_at_clients_cost(Run& run) {
   ChainInstance& instance = *run.fwp->owner;
   Tenant* tenant = instance.tenant;
   const uint64_t before_ns = span_clock_.now_ns();
-  mma_.finish(run);
+  finish(run);
   const uint64_t used_ns = span_clock_.now_ns() - before_ns;
   owe(instance, used_ns);
   if (tenant != nullptr) tenant->charge_cpu(used_ns, clock_.now_ns());

@@ -187,6 +187,7 @@ class Worker {
   bool can_run(const Rule& rule);
   void end_burst(Run& run, uint64_t now_ns);
   void charge_tenant(Run& run, uint64_t used_ns);
+  void finish(Run& run);
   void finish_at_clients_cost(Run& run);
   bool run_ready();
   void flush_ports();
