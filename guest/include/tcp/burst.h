@@ -6,9 +6,14 @@
 
 static uint64_t tcp_alarm_ns; /* when the host's timer comes; 0: none is set */
 
+/* The host need not remember a flow of which there is no connection. */
+static void tcp_forget(uint64_t flow) {
+    if (flow && !tcp_find(flow)) edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_CLOSED, NULL, 0);
+}
+
 /* A segment of no connection. Returns the verdict on its message. */
 static int tcp_strange(edgeos_message *m, const struct tcp_segment *s) {
-    if (!tcp_find(m->flow)) edgeos_import_stream(edgeos_current, m->flow, EDGEOS_BACK, EDGEOS_CLOSED, NULL, 0);
+    tcp_forget(m->flow);
     m->len = tcp_reset(s);
     return m->len ? EDGEOS_BACK : EDGEOS_DONE;
 }
@@ -26,6 +31,7 @@ static int tcp_packet(edgeos_message *m, bool more) {
     struct tcp_segment s;
     if (m->flow == 0 || !tcp_read(&s, m->data, m->len)) {
         tcp_malformed.value++;
+        tcp_forget(m->flow);
         return EDGEOS_DROP;
     }
     struct tcp_connection *c = tcp_find_segment(m->flow, &s);
