@@ -3,11 +3,13 @@
  * Reading order: arena.h (memory), keyed_hash.h, items.h (the cache), connection.h (input and output), text.h and binary.h
  * (protocols).
  */
+#ifndef EDGEOS_TCP /* packets come in larger numbers, and are smaller */
 #ifndef EDGEOS_SLOTS
 #define EDGEOS_SLOTS 8
 #endif
 #ifndef EDGEOS_SLOT_SIZE
 #define EDGEOS_SLOT_SIZE 4096
+#endif
 #endif
 #include <edgeos.h>
 
