@@ -41,7 +41,7 @@ _SPARE = 16  # places of a node beyond the connections
 _PORT = "wan"
 
 _IS_TOLD = TemplateSettings(name="echo", source=SOURCES / "echo.c", memory=256 * 1024)
-_SPEAKS_TCP = replace(_IS_TOLD, tcp=True, memory=512 * 1024, grant=Grants(timer=True, random=True))
+_SPEAKS_TCP = replace(_IS_TOLD, tcp=True, memory=1024 * 1024, grant=Grants(timer=True, random=True))
 
 
 class Services:
