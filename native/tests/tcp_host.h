@@ -71,12 +71,11 @@ static bool host_chance(uint32_t per_mille) { return host_random(1000) < per_mil
 
 /* A guest as it is made from its checkpoint. */
 static void host_reset_guest(void) {
-    memset(tcp_connections, 0, sizeof tcp_connections);
-    memset(tcp_flows, 0, sizeof tcp_flows);
-    memset(tcp_dirty, 0, sizeof tcp_dirty);
-    tcp_free_block = TCP_NO_BLOCK;
-    tcp_fresh_blocks = tcp_used_blocks = tcp_stored_blocks = 0;
-    tcp_connection_count = 0;
+    memset(tcp.connections, 0, sizeof tcp.connections);
+    memset(tcp.flows, 0, sizeof tcp.flows);
+    memset(tcp.dirty, 0, sizeof tcp.dirty);
+    tcp.free_block = tcp.fresh_blocks = tcp.used_blocks = tcp.stored_blocks = 0;
+    tcp.connection_count = 0;
     tcp_starved = false;
     tcp_alarm_ns = 0;
     tcp_earliest = UINT64_MAX;

@@ -155,7 +155,7 @@ static void play(uint32_t seed, bool tells) {
     }
     for (uint32_t i = 0; i < peer_count; i++) check_streams(&peers[i]);
     if (link_is_clean() && wanted == 1) check_nothing_was_sent_again(&peers[0]);
-    HOST_CHECK(tcp_used_blocks == 0);
+    HOST_CHECK(tcp.used_blocks == 0);
 }
 
 int main(int count, char **arguments) {

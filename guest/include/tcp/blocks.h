@@ -5,59 +5,35 @@
 #ifndef TCP_BLOCKS_H
 #define TCP_BLOCKS_H
 
-#define TCP_BLOCK_BYTES 1008u
-#define TCP_BLOCKS (EDGEOS_TCP_MEMORY / 1024u)
-#define TCP_NO_BLOCK 0xffffu
-
-struct tcp_block {
-    uint32_t seq; /* of the first byte; in a store */
-    uint16_t at;  /* where the first byte lies; in a queue */
-    uint16_t len;
-    uint16_t next;
-    uint16_t reserved[3];
-    uint8_t bytes[TCP_BLOCK_BYTES];
-};
-_Static_assert(sizeof(struct tcp_block) == 1024, "EDGEOS_TCP_MEMORY is counted in them");
-
-static struct tcp_block tcp_blocks[TCP_BLOCKS];
-static uint16_t tcp_free_block = TCP_NO_BLOCK; /* the first of those that were let go of */
-static uint16_t tcp_fresh_blocks;              /* so many were ever taken */
-static uint16_t tcp_used_blocks;
-static uint16_t tcp_stored_blocks; /* of them, those in stores */
-
 /* What a service hands over in one answer always finds this much, because its input waits until it is there. */
 #define TCP_RESERVED_BLOCKS (EDGEOS_SLOT_SIZE / TCP_BLOCK_BYTES + 1)
 
-static inline uint32_t tcp_unused_blocks(void) { return TCP_BLOCKS - tcp_used_blocks; }
+static inline uint32_t tcp_unused_blocks(void) { return TCP_BLOCKS - tcp.used_blocks; }
 
 /* An empty block; TCP_NO_BLOCK when there is none. */
 static uint16_t tcp_take_block(void) {
-    uint16_t taken = tcp_free_block;
-    if (taken != TCP_NO_BLOCK) {
-        tcp_free_block = tcp_blocks[taken].next;
-    } else if (tcp_fresh_blocks < TCP_BLOCKS) {
-        taken = tcp_fresh_blocks++;
+    uint16_t taken;
+    if (tcp.free_block) {
+        taken = (uint16_t)(tcp.free_block - 1);
+        tcp.free_block = (uint16_t)(tcp.blocks[taken].next + 1);
+    } else if (tcp.fresh_blocks < TCP_BLOCKS) {
+        taken = (uint16_t)(TCP_BLOCKS - ++tcp.fresh_blocks);
     } else {
         return TCP_NO_BLOCK;
     }
-    tcp_used_blocks++;
-    tcp_blocks[taken].at = tcp_blocks[taken].len = 0;
-    tcp_blocks[taken].next = TCP_NO_BLOCK;
+    tcp.used_blocks++;
+    tcp.blocks[taken].at = tcp.blocks[taken].len = 0;
+    tcp.blocks[taken].next = TCP_NO_BLOCK;
     return taken;
 }
 
 static void tcp_free(uint16_t block) {
-    tcp_blocks[block].next = tcp_free_block;
-    tcp_free_block = block;
-    tcp_used_blocks--;
+    tcp.blocks[block].next = (uint16_t)(tcp.free_block - 1); /* TCP_NO_BLOCK when there is none */
+    tcp.free_block = (uint16_t)(block + 1);
+    tcp.used_blocks--;
 }
 
 /* ---- A queue: bytes in order, added behind, taken away in front ---- */
-
-struct tcp_queue {
-    uint32_t len;
-    uint16_t first, last; /* TCP_NO_BLOCK: it is empty */
-};
 
 static const struct tcp_queue tcp_empty_queue = {0, TCP_NO_BLOCK, TCP_NO_BLOCK};
 
@@ -65,14 +41,14 @@ static const struct tcp_queue tcp_empty_queue = {0, TCP_NO_BLOCK, TCP_NO_BLOCK};
 static uint32_t tcp_queue_add(struct tcp_queue *q, const uint8_t *data, uint32_t len, uint32_t spare) {
     uint32_t added = 0;
     while (added < len) {
-        struct tcp_block *b = q->last == TCP_NO_BLOCK ? NULL : &tcp_blocks[q->last];
+        struct tcp_block *b = q->last == TCP_NO_BLOCK ? NULL : &tcp.blocks[q->last];
         if (!b || b->at + b->len == TCP_BLOCK_BYTES) {
             const uint16_t taken = tcp_unused_blocks() > spare ? tcp_take_block() : TCP_NO_BLOCK;
             if (taken == TCP_NO_BLOCK) break;
             if (b) b->next = taken;
             else q->first = taken;
             q->last = taken;
-            b = &tcp_blocks[taken];
+            b = &tcp.blocks[taken];
         }
         const uint32_t room = TCP_BLOCK_BYTES - b->at - b->len, part = len - added < room ? len - added : room;
         __builtin_memcpy(b->bytes + b->at + b->len, data + added, part);
@@ -87,7 +63,7 @@ static uint32_t tcp_queue_add(struct tcp_queue *q, const uint8_t *data, uint32_t
 static void tcp_queue_drop(struct tcp_queue *q, uint32_t count) {
     q->len -= count;
     while (q->first != TCP_NO_BLOCK) {
-        struct tcp_block *b = &tcp_blocks[q->first];
+        struct tcp_block *b = &tcp.blocks[q->first];
         if (count < b->len) {
             b->at += (uint16_t)count;
             b->len -= (uint16_t)count;
@@ -103,7 +79,7 @@ static void tcp_queue_drop(struct tcp_queue *q, uint32_t count) {
 
 /* Copies `len` bytes from `offset` on, which are there. */
 static void tcp_queue_copy(const struct tcp_queue *q, uint32_t offset, uint8_t *to, uint32_t len) {
-    const struct tcp_block *b = len ? &tcp_blocks[q->first] : NULL;
+    const struct tcp_block *b = len ? &tcp.blocks[q->first] : NULL;
     while (len) {
         if (offset >= b->len) {
             offset -= b->len;
@@ -114,7 +90,7 @@ static void tcp_queue_copy(const struct tcp_queue *q, uint32_t offset, uint8_t *
             len -= part;
             offset = 0;
         }
-        if (len) b = &tcp_blocks[b->next];
+        if (len) b = &tcp.blocks[b->next];
     }
 }
 
@@ -136,12 +112,12 @@ static bool tcp_store_gap(uint16_t *link, struct tcp_block *before, uint32_t seq
             len -= part;
             continue;
         }
-        const uint16_t taken = tcp_stored_blocks < TCP_STORED_BLOCKS_MAX && tcp_unused_blocks() > TCP_RESERVED_BLOCKS
+        const uint16_t taken = tcp.stored_blocks < TCP_STORED_BLOCKS_MAX && tcp_unused_blocks() > TCP_RESERVED_BLOCKS
                                    ? tcp_take_block()
                                    : TCP_NO_BLOCK;
         if (taken == TCP_NO_BLOCK) return false;
-        tcp_stored_blocks++;
-        struct tcp_block *b = &tcp_blocks[taken];
+        tcp.stored_blocks++;
+        struct tcp_block *b = &tcp.blocks[taken];
         b->seq = seq;
         b->next = *link;
         *link = taken;
@@ -156,7 +132,7 @@ static void tcp_store_add(uint16_t *first, uint32_t seq, const uint8_t *data, ui
     uint16_t *link = first;
     struct tcp_block *before = NULL;
     while (len) {
-        struct tcp_block *b = *link == TCP_NO_BLOCK ? NULL : &tcp_blocks[*link];
+        struct tcp_block *b = *link == TCP_NO_BLOCK ? NULL : &tcp.blocks[*link];
         const int32_t gap = b ? tcp_distance(seq, b->seq) : INT32_MAX;
         if (gap > 0) { /* bytes in front of the next piece */
             const uint32_t part = len < (uint32_t)gap ? len : (uint32_t)gap;
@@ -168,7 +144,7 @@ static void tcp_store_add(uint16_t *first, uint32_t seq, const uint8_t *data, ui
         }
         /* Past the piece, whether it was there or has just been made in front of `b`. */
         while (*link != TCP_NO_BLOCK) {
-            before = &tcp_blocks[*link];
+            before = &tcp.blocks[*link];
             const int32_t known = tcp_distance(seq, before->seq + before->len);
             if (tcp_distance(seq, before->seq) > 0) break;
             if (known > 0) {
@@ -184,8 +160,8 @@ static void tcp_store_add(uint16_t *first, uint32_t seq, const uint8_t *data, ui
 
 /* Up to which number the stream is whole, from `seq` on. */
 static uint32_t tcp_store_whole(uint16_t first, uint32_t seq) {
-    for (uint16_t at = first; at != TCP_NO_BLOCK; at = tcp_blocks[at].next) {
-        const struct tcp_block *b = &tcp_blocks[at];
+    for (uint16_t at = first; at != TCP_NO_BLOCK; at = tcp.blocks[at].next) {
+        const struct tcp_block *b = &tcp.blocks[at];
         if (tcp_distance(seq, b->seq) > 0) break;
         if (tcp_distance(seq, b->seq + b->len) > 0) seq = b->seq + b->len;
     }
@@ -194,8 +170,8 @@ static uint32_t tcp_store_whole(uint16_t first, uint32_t seq) {
 
 static void tcp_store_drop_first(uint16_t *first) {
     const uint16_t block = *first;
-    *first = tcp_blocks[block].next;
-    tcp_stored_blocks--;
+    *first = tcp.blocks[block].next;
+    tcp.stored_blocks--;
     tcp_free(block);
 }
 

@@ -96,8 +96,8 @@ static void tcp_timers(void) {
     tcp_alarm_ns = 0;
     tcp_earliest = UINT64_MAX;
     for (uint32_t i = 0; i < EDGEOS_TCP_CONNECTIONS; i++) {
-        struct tcp_connection *c = &tcp_connections[i];
-        if (tcp_flows[i] == 0) continue;
+        struct tcp_connection *c = &tcp.connections[i];
+        if (tcp.flows[i] == 0) continue;
         if (tcp_is_due(c)) tcp_timeout(c);
         else if (c->deadline_ns && c->deadline_ns < tcp_earliest) tcp_earliest = c->deadline_ns;
     }
@@ -117,8 +117,8 @@ static void tcp_serve_starved(void) {
     if (!tcp_starved || !tcp_has_room()) return;
     tcp_starved = false;
     for (uint32_t i = 0; i < EDGEOS_TCP_CONNECTIONS; i++) {
-        struct tcp_connection *c = &tcp_connections[i];
-        if (tcp_flows[i] == 0 || !(c->wants_room || c->stored != TCP_NO_BLOCK)) continue;
+        struct tcp_connection *c = &tcp.connections[i];
+        if (tcp.flows[i] == 0 || !(c->wants_room || c->stored != TCP_NO_BLOCK)) continue;
         tcp_serve(c);
         tcp_mark(c);
     }
@@ -127,8 +127,8 @@ static void tcp_serve_starved(void) {
 /* What connections have to send that were not the last message's. */
 static void tcp_flush(void) {
     tcp_serve_starved();
-    for (uint32_t word = 0; word < sizeof tcp_dirty / sizeof *tcp_dirty; word++)
-        while (tcp_dirty[word]) tcp_proceed(&tcp_connections[word * 64 + (uint32_t)__builtin_ctzll(tcp_dirty[word])], NULL);
+    for (uint32_t word = 0; word < sizeof tcp.dirty / sizeof *tcp.dirty; word++)
+        while (tcp.dirty[word]) tcp_proceed(&tcp.connections[word * 64 + (uint32_t)__builtin_ctzll(tcp.dirty[word])], NULL);
 }
 
 static int tcp_message(edgeos_message *m, bool more) {

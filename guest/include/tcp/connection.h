@@ -16,61 +16,6 @@
 
 static inline uint32_t tcp_smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-enum tcp_state {
-    TCP_OPENING, /* SYN-RECEIVED */
-    TCP_OPEN,    /* from ESTABLISHED on; the flags below tell how far either side has ended */
-    TCP_OVER     /* TIME-WAIT */
-};
-
-struct tcp_connection {
-    uint64_t flow;      /* as the service knows it */
-    uint64_t host_flow; /* as the host names it now */
-    uint64_t deadline_ns; /* when its timer runs out; 0: it has none */
-
-    /* What the service sends; una, next and sent are SND.UNA, SND.NXT and the highest SND.NXT ever. */
-    uint32_t una, next, sent;
-    uint32_t window, window_seq, window_ack, window_max;
-    struct tcp_queue queue; /* from una on, but for SYN and FIN */
-
-    /* What comes; received is RCV.NXT, edge the end of the window that was offered. */
-    uint32_t received, delivered, edge;
-    uint32_t fin; /* number of the peer's FIN, once fin_known */
-    uint16_t stored;
-
-    uint16_t mss;
-    uint8_t state;
-    uint8_t scale;
-    uint8_t tries;
-    uint8_t backoff;
-    uint8_t duplicates;
-
-    bool finishing : 1;  /* the service sends no more; a FIN ends the queue */
-    bool fin_acked : 1;
-    bool fin_known : 1;
-    bool peer_done : 1;  /* all up to its FIN has come */
-    bool told_half : 1;
-    bool abandoned : 1;  /* the service hears no more of it */
-    bool wants_room : 1;
-    bool ack_due : 1;
-    bool repeat : 1;     /* the first segment is sent again */
-    bool recovering : 1; /* RFC 6582 */
-    bool refused : 1;    /* the host had no room */
-    bool lasts : 1;      /* our FIN left before the peer's came: TIME-WAIT is ours */
-
-    /* Congestion and time: RFC 5681, RFC 6298. */
-    uint32_t congestion, threshold, recover;
-    uint32_t srtt_us, variation_us, rto_ms;
-    uint32_t timed; /* the number that ends the segment whose time is taken */
-    uint64_t timed_ns; /* when it was sent; 0: none is timed */
-
-    struct tcp_headers headers;
-};
-
-static struct tcp_connection tcp_connections[EDGEOS_TCP_CONNECTIONS];
-static uint64_t tcp_flows[EDGEOS_TCP_CONNECTIONS]; /* of each place, 0: free */
-static uint32_t tcp_connection_count;
-static uint64_t tcp_dirty[(EDGEOS_TCP_CONNECTIONS + 63) / 64]; /* that may have something to send */
-
 EDGEOS_COUNTER(tcp_malformed); /* packets that were no sound segment */
 EDGEOS_COUNTER(tcp_opened);
 EDGEOS_COUNTER(tcp_refused);   /* beyond EDGEOS_TCP_CONNECTIONS */
@@ -79,21 +24,21 @@ EDGEOS_COUNTER(tcp_given_up);  /* connections whose peer no longer answered */
 
 static uint64_t tcp_now; /* when the message that is handled came */
 
-static inline uint32_t tcp_place(const struct tcp_connection *c) { return (uint32_t)(c - tcp_connections); }
+static inline uint32_t tcp_place(const struct tcp_connection *c) { return (uint32_t)(c - tcp.connections); }
 
-static inline void tcp_mark(const struct tcp_connection *c) { tcp_dirty[tcp_place(c) / 64] |= 1ull << tcp_place(c) % 64; }
+static inline void tcp_mark(const struct tcp_connection *c) { tcp.dirty[tcp_place(c) / 64] |= 1ull << tcp_place(c) % 64; }
 
 static inline bool tcp_clear_mark(uint32_t place) {
-    const uint64_t bit = 1ull << place % 64, was = tcp_dirty[place / 64] & bit;
-    tcp_dirty[place / 64] &= ~bit;
+    const uint64_t bit = 1ull << place % 64, was = tcp.dirty[place / 64] & bit;
+    tcp.dirty[place / 64] &= ~bit;
     return was != 0;
 }
 
 static struct tcp_connection *tcp_find(uint64_t flow) {
-    const uint32_t usual = flow % EDGEOS_TCP_CONNECTIONS;
-    if (tcp_flows[usual] == flow && flow) return &tcp_connections[usual];
+    const uint32_t usual = (flow - 1) % EDGEOS_TCP_CONNECTIONS;
+    if (tcp.flows[usual] == flow && flow) return &tcp.connections[usual];
     for (uint32_t i = 0; flow && i < EDGEOS_TCP_CONNECTIONS; i++)
-        if (tcp_flows[i] == flow) return &tcp_connections[i];
+        if (tcp.flows[i] == flow) return &tcp.connections[i];
     return NULL;
 }
 
@@ -101,24 +46,24 @@ static struct tcp_connection *tcp_find(uint64_t flow) {
 static struct tcp_connection *tcp_find_segment(uint64_t flow, const struct tcp_segment *s) {
     struct tcp_connection *c = tcp_find(flow);
     if (c && tcp_headers_match(&c->headers, s)) return c;
-    for (uint32_t i = 0; tcp_connection_count && i < EDGEOS_TCP_CONNECTIONS; i++) {
-        if (tcp_flows[i] == 0 || !tcp_headers_match(&tcp_connections[i].headers, s)) continue;
-        return &tcp_connections[i];
+    for (uint32_t i = 0; tcp.connection_count && i < EDGEOS_TCP_CONNECTIONS; i++) {
+        if (tcp.flows[i] == 0 || !tcp_headers_match(&tcp.connections[i].headers, s)) continue;
+        return &tcp.connections[i];
     }
     return NULL;
 }
 
 /* A place for a connection, NULL when all are taken. */
 static struct tcp_connection *tcp_add(uint64_t flow) {
-    uint32_t place = flow % EDGEOS_TCP_CONNECTIONS;
-    for (uint32_t i = 0; tcp_flows[place] != 0; place = (place + 1) % EDGEOS_TCP_CONNECTIONS)
+    uint32_t place = (flow - 1) % EDGEOS_TCP_CONNECTIONS;
+    for (uint32_t i = 0; tcp.flows[place] != 0; place = (place + 1) % EDGEOS_TCP_CONNECTIONS)
         if (++i == EDGEOS_TCP_CONNECTIONS) return NULL;
-    struct tcp_connection *c = &tcp_connections[place];
+    struct tcp_connection *c = &tcp.connections[place];
     __builtin_memset(c, 0, sizeof *c);
-    c->flow = c->host_flow = tcp_flows[place] = flow;
+    c->flow = c->host_flow = tcp.flows[place] = flow;
     c->queue = tcp_empty_queue;
     c->stored = TCP_NO_BLOCK;
-    tcp_connection_count++;
+    tcp.connection_count++;
     return c;
 }
 
@@ -126,15 +71,15 @@ static struct tcp_connection *tcp_add(uint64_t flow) {
 static void tcp_remove(struct tcp_connection *c) {
     tcp_queue_drop(&c->queue, c->queue.len);
     while (c->stored != TCP_NO_BLOCK) tcp_store_drop_first(&c->stored);
-    tcp_flows[tcp_place(c)] = 0;
+    tcp.flows[tcp_place(c)] = 0;
     tcp_clear_mark(tcp_place(c));
-    tcp_connection_count--;
+    tcp.connection_count--;
 }
 
 /* Bytes that one connection may have under way in one direction: its share of half of the memory, but for what the ends of
  * its blocks leave free and the last answer takes beyond it. */
 static inline uint32_t tcp_share(void) {
-    const uint32_t blocks = (TCP_BLOCKS - TCP_RESERVED_BLOCKS) / 2 / (tcp_connection_count ? tcp_connection_count : 1);
+    const uint32_t blocks = (TCP_BLOCKS - TCP_RESERVED_BLOCKS) / 2 / (tcp.connection_count ? tcp.connection_count : 1);
     const uint32_t share = blocks > 2 ? (blocks - 2) * TCP_BLOCK_BYTES : 0;
     return share < TCP_SHARE_MIN ? TCP_SHARE_MIN : tcp_smaller(share, TCP_WINDOW_MAX);
 }

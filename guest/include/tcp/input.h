@@ -100,7 +100,7 @@ static bool tcp_trim(const struct tcp_connection *c, struct tcp_segment *s) {
 
 /* Hands over what comes next, up to the first piece that came before it: however full the store is, a hole gets closed. */
 static void tcp_take_next(struct tcp_connection *c, struct tcp_segment *s, uint32_t capacity) {
-    const uint32_t hole = c->stored == TCP_NO_BLOCK ? s->len : tcp_blocks[c->stored].seq - c->received;
+    const uint32_t hole = c->stored == TCP_NO_BLOCK ? s->len : tcp.blocks[c->stored].seq - c->received;
     const uint32_t len = tcp_smaller(s->len, hole);
     uint8_t *data = s->payload;
     c->received += len;

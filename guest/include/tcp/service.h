@@ -116,7 +116,7 @@ static void tcp_tell_data(struct tcp_connection *c, uint8_t *data, uint32_t len,
 
 static void tcp_tell_stored(struct tcp_connection *c) {
     while (c->stored != TCP_NO_BLOCK && (c->abandoned || tcp_takes_answers(c))) {
-        struct tcp_block *b = &tcp_blocks[c->stored];
+        struct tcp_block *b = &tcp.blocks[c->stored];
         if (tcp_distance(c->delivered, b->seq) > 0) return; /* a hole in front of it */
         tcp_tell_data(c, b->bytes, b->len, TCP_BLOCK_BYTES);
         tcp_store_drop_first(&c->stored);

@@ -53,6 +53,7 @@ static inline int edgeos_timer(uint64_t delay_ns, uint64_t token) { return edgeo
 
 /* In this order: each stands on those before it. */
 #include <tcp/wire.h>
+#include <tcp/state.h>
 #include <tcp/blocks.h>
 #include <tcp/connection.h>
 #include <tcp/congestion.h>
