@@ -35,7 +35,8 @@ static struct {
     uint32_t pending, emits, emit_bytes;
     uint32_t refusals; /* of 256 emits, how many find no room */
     uint32_t packets_sent, dropped;
-    bool running, has_token;
+    bool running, has_token, refuses_timers;
+    uint32_t forgotten;        /* flows that it was asked to forget */
     uint8_t ended[HOST_FLOWS]; /* how often the guest has said of a flow that it is over */
 } host;
 
@@ -67,7 +68,7 @@ static uint64_t host_random64(void) {
 /* A number from 0 to `below` - 1. */
 static uint32_t host_random(uint32_t below) { return (uint32_t)((host_random64() >> 32) * below >> 32); }
 
-static bool host_chance(uint32_t per_mille) { return host_random(1000) < per_mille; }
+static inline bool host_chance(uint32_t per_mille) { return host_random(1000) < per_mille; }
 
 /* A guest as it is made from its checkpoint. */
 static void host_reset_guest(void) {
@@ -108,6 +109,7 @@ int32_t edgeos_import_timer(uint64_t delay_ns, uint64_t token) {
     if (!host.has_token) host.token = token;
     host.has_token = true;
     HOST_CHECK(host.token == token); /* one timer is all that an FWP needs */
+    if (host.refuses_timers) return -1;
     host.alarm = delay_ns == UINT64_MAX ? HOST_NEVER : host.now + delay_ns;
     return 0;
 }
@@ -131,6 +133,7 @@ static bool host_is_noise(uint32_t index) {
 int32_t edgeos_import_stream(uint32_t index, uint64_t flow, int32_t to, int32_t kind, const void *data, uint32_t len) {
     HOST_CHECK(host.running && index < host.pending && flow > 0 && flow < HOST_FLOWS);
     HOST_CHECK(to == EDGEOS_BACK && kind == EDGEOS_CLOSED && data == NULL && len == 0);
+    host.forgotten++;
     if (!host_is_noise(index) && host.ended[flow] < UINT8_MAX) host.ended[flow]++;
     return 0;
 }

@@ -141,7 +141,7 @@ static uint32_t segment_write(uint8_t *frame, const path *p, const segment *s) {
 }
 
 /* False for a frame that was sound before the link has changed some of its last 20 bytes. */
-static bool segment_is_sound(const uint8_t *frame, uint32_t len) {
+static inline bool segment_is_sound(const uint8_t *frame, uint32_t len) {
     const uint8_t *ip = frame + (get16(frame + 12) == 0x8100 ? 18 : 14);
     const uint8_t family = ip[0] >> 4, *tcp = ip + (family == 4 ? 20 : 40);
     return segment_sum(ip, family, tcp, (uint32_t)(frame + len - tcp)) == 0xffff;

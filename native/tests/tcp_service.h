@@ -56,7 +56,7 @@ static void ledger_append(ledger *l, const uint8_t *data, uint32_t len) {
 }
 
 /* Sends, and notes what was taken. */
-static uint32_t service_send(ledger *l, const uint8_t *data, uint32_t len) {
+static inline uint32_t service_send(ledger *l, const uint8_t *data, uint32_t len) {
     const bool takes = ledger_takes(l);
     const int32_t taken = edgeos_send(l->flow, data, len);
     HOST_CHECK(takes ? taken >= 0 && taken <= (int32_t)len : taken <= 0);

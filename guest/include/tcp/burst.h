@@ -8,7 +8,7 @@ static uint64_t tcp_alarm_ns; /* when the host's timer comes; 0: none is set */
 
 /* The host need not remember a flow of which there is no connection. */
 static void tcp_forget(uint64_t flow) {
-    if (flow && !tcp_find(flow)) edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_CLOSED, NULL, 0);
+    if (flow && !tcp_has_host_flow(flow)) edgeos_import_stream(edgeos_current, flow, EDGEOS_BACK, EDGEOS_CLOSED, NULL, 0);
 }
 
 /* A segment of no connection. Returns the verdict on its message. */
@@ -83,7 +83,8 @@ static void tcp_timeout(struct tcp_connection *c) {
         tcp_end_connection(c);
         return;
     }
-    tcp_congestion_timeout(c);
+    if (c->window == 0 && c->state == TCP_OPEN) tcp_congestion_closed(c);
+    else tcp_congestion_timeout(c);
     c->repeat = c->state == TCP_OPEN; /* whatever else would wait for a larger window */
 }
 
@@ -106,8 +107,8 @@ static void tcp_timers(void) {
 /* One timer of the host's for all connections; one that comes too early does no harm, and is cheaper than to move it. */
 static void tcp_set_alarm(void) {
     if (tcp_earliest == UINT64_MAX || (tcp_alarm_ns && tcp_alarm_ns <= tcp_earliest)) return;
-    tcp_alarm_ns = tcp_earliest;
-    edgeos_timer(tcp_earliest > tcp_now ? tcp_earliest - tcp_now : 0, TCP_TIMER);
+    const bool set = edgeos_timer(tcp_earliest > tcp_now ? tcp_earliest - tcp_now : 0, TCP_TIMER) == 0;
+    tcp_alarm_ns = set ? tcp_earliest : 0; /* the service may have all the timers; then the next burst tries again */
 }
 
 /* ---- The burst ---- */

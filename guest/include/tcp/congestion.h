@@ -39,6 +39,7 @@ static void tcp_halve(struct tcp_connection *c) {
 /* So many new bytes were acknowledged, and una is up to date. */
 static void tcp_congestion_acked(struct tcp_connection *c, uint32_t acked) {
     c->duplicates = 0;
+    if (tcp_distance(c->recover, c->una) > 0 && !c->recovering) c->recover = c->una; /* or numbers would come round to it */
     if (c->recovering && tcp_distance(c->una, c->recover) > 0) { /* the next hole */
         c->repeat = true;
         c->congestion -= tcp_smaller(acked, c->congestion - tcp_smaller(c->congestion, c->mss));
@@ -81,6 +82,13 @@ static void tcp_congestion_timeout(struct tcp_connection *c) {
     c->timed_ns = 0; /* which of the two is acknowledged cannot be told */
     if (c->backoff < TCP_BACKOFF_MAX) c->backoff++;
     if (c->tries >= 3 && c->mss > TCP_MSS_CAUTIOUS) c->mss = TCP_MSS_CAUTIOUS;
+}
+
+/* The window is still closed, which is no sign of congestion. */
+static void tcp_congestion_closed(struct tcp_connection *c) {
+    c->next = c->una;
+    c->timed_ns = 0;
+    if (c->backoff < TCP_BACKOFF_MAX) c->backoff++;
 }
 
 /* How far from una on may be sent. Two more segments may go on the first two duplicates (RFC 3042). */

@@ -42,6 +42,13 @@ static struct tcp_connection *tcp_find(uint64_t flow) {
     return NULL;
 }
 
+/* Whether the host names a connection so. */
+static bool tcp_has_host_flow(uint64_t flow) {
+    for (uint32_t i = 0; i < EDGEOS_TCP_CONNECTIONS; i++)
+        if (tcp.flows[i] && tcp.connections[i].host_flow == flow) return true;
+    return false;
+}
+
 /* The connection of a segment. The host may have forgotten a silent flow and given it another number since. */
 static struct tcp_connection *tcp_find_segment(uint64_t flow, const struct tcp_segment *s) {
     struct tcp_connection *c = tcp_find(flow);

@@ -18,8 +18,19 @@ static void tcp_end_connection(struct tcp_connection *c) {
     tcp_remove(c);
 }
 
+/* Ends the one that is over and has lasted longest, if there is any. */
+static void tcp_make_way(void) {
+    struct tcp_connection *first = NULL;
+    for (uint32_t i = 0; i < EDGEOS_TCP_CONNECTIONS; i++) {
+        struct tcp_connection *c = &tcp.connections[i];
+        if (tcp.flows[i] && c->state == TCP_OVER && (!first || c->deadline_ns < first->deadline_ns)) first = c;
+    }
+    if (first) tcp_end_connection(first);
+}
+
 /* A new connection, from its first segment; NULL: there are too many. */
 static struct tcp_connection *tcp_begin(const struct tcp_segment *s, uint64_t flow) {
+    if (tcp.connection_count == EDGEOS_TCP_CONNECTIONS) tcp_make_way();
     struct tcp_connection *c = tcp_add(flow);
     if (!c) {
         tcp_refused.value++;
@@ -71,6 +82,7 @@ static bool tcp_take_ack(struct tcp_connection *c, const struct tcp_segment *s) 
     if ((uint32_t)acked > c->sent - c->una) return false;
     c->tries = 0; /* the peer is there */
     tcp_new_window(c, s);
+    if (window == 0 && c->window && tcp_end(c) != c->una) c->backoff = 0, c->deadline_ns = 0; /* it was asked for ever more rarely */
     if (acked > 0) {
         tcp_acknowledged(c, s->ack);
     } else if (s->len == 0 && !(s->flags & TCP_FIN) && c->sent != c->una && c->window == window) {
@@ -123,6 +135,7 @@ static void tcp_take_payload(struct tcp_connection *c, struct tcp_segment *s, ui
     if (c->fin_known && c->received == c->fin && !c->peer_done) {
         c->peer_done = true;
         c->received++;
+        if (tcp_distance(c->edge, c->received) > 0) c->edge = c->received; /* it takes no room in the window */
     }
 }
 
@@ -170,8 +183,8 @@ static void tcp_open(struct tcp_connection *c, const struct tcp_segment *s) {
 /* What arrives before that. */
 static enum tcp_arrival tcp_arrive_opening(struct tcp_connection *c, struct tcp_segment *s, uint32_t capacity) {
     if (s->flags & TCP_RST) return s->seq == c->received ? TCP_ENDED : TCP_TAKEN;
-    if (s->flags & TCP_SYN) { /* our answer was lost */
-        if (s->seq + 1 == c->received) c->next = c->una;
+    if (s->flags & TCP_SYN) { /* our answer was lost; or the peer begins anew, and by the same answer learns to reset this one */
+        c->next = c->una;
         return TCP_TAKEN;
     }
     if (!(s->flags & TCP_ACK) || tcp_distance(c->received, s->seq) < 0 || tcp_distance(s->seq, c->edge) < 0) return TCP_TAKEN;

@@ -50,15 +50,17 @@ static void tcp_plan_fin(struct tcp_connection *c, struct tcp_plan *p) {
     c->lasts |= !c->peer_done;
 }
 
-/* The first segment again, as far as the window allows: one byte asks whether it is still closed. */
+/* The first segment again, as far as the window allows: one byte asks whether it is still closed. Where it is, the peer drops
+ * that byte, so it is the next one still. */
 static bool tcp_plan_aside(struct tcp_connection *c, struct tcp_plan *p) {
     const uint32_t len = tcp_smaller(c->queue.len, tcp_smaller(c->mss, c->window ? c->window : 1));
+    const bool asks = len && c->window == 0;
     const bool fin = c->finishing && !c->fin_acked && len == c->queue.len;
     c->repeat = false;
     if (len == 0 && !fin) return false;
     *p = (struct tcp_plan){c->una, len, TCP_ACK, true, tcp_distance(c->una, c->sent) > 0};
     if (fin) tcp_plan_fin(c, p);
-    if (tcp_distance(c->next, c->una + len + fin) > 0) c->next = c->una + len + fin;
+    if (!asks && tcp_distance(c->next, c->una + len + fin) > 0) c->next = c->una + len + fin;
     return true;
 }
 
@@ -86,7 +88,7 @@ static void tcp_has_left(struct tcp_connection *c, const struct tcp_plan *p) {
     const uint32_t numbers = p->len + ((p->flags & (TCP_FIN | TCP_SYN)) != 0);
     if (p->again) tcp_repeated.value++;
     if (numbers == 0) return;
-    if (!p->again && c->timed_ns == 0) {
+    if (!p->again && !p->aside && c->timed_ns == 0) {
         c->timed_ns = tcp_now;
         c->timed = p->seq + numbers;
     }

@@ -13,6 +13,7 @@ static void tcp_finish(struct tcp_connection *c) {
 static void tcp_abandon(struct tcp_connection *c) {
     c->abandoned = true;
     tcp_finish(c);
+    if (c->fin_acked) tcp_set_deadline(c, TCP_LINGER_MS);
 }
 
 /* As many of the bytes as there is room for. */
