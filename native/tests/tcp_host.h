@@ -32,7 +32,7 @@ uint32_t edgeos_current;
 static struct {
     uint64_t now, alarm, token;
     uint64_t random;
-    uint32_t pending, emits, emit_bytes;
+    uint32_t pending, emits, emit_bytes, drawn;
     uint32_t refusals; /* of 256 emits, how many find no room */
     uint32_t packets_sent, dropped;
     bool running, has_token, refuses_timers;
@@ -114,11 +114,12 @@ int32_t edgeos_import_timer(uint64_t delay_ns, uint64_t token) {
     return 0;
 }
 
-/* Half of what is drawn lies just below 2^32, so that sequence numbers wrap. */
+/* Half of what is drawn lies just below 2^32, so that sequence numbers wrap. No two are alike, so that connections are not. */
 int32_t edgeos_import_random(void *data, uint32_t len) {
-    HOST_CHECK(host.running);
-    const bool wraps = host_random(2);
-    for (uint32_t i = 0; i < len; i++) ((uint8_t *)data)[i] = wraps && i % 4 ? 0xff : (uint8_t)host_random(256);
+    HOST_CHECK(host.running && len == 4);
+    const uint32_t number = ++host.drawn * 40503u % 65536;
+    const uint32_t drawn = (host_random(2) ? 0xffff0000u : host_random(65536) << 16) | number;
+    memcpy(data, &drawn, len);
     return 0;
 }
 

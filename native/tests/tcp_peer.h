@@ -38,10 +38,6 @@ typedef struct peer {
 
 static void peer_emit(peer *p, const uint8_t *frame, uint32_t len, const segment *s);
 
-static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-static uint32_t most(uint32_t a, uint32_t b) { return a > b ? a : b; }
-
 static uint32_t peer_end(const peer *p) { return p->total + 2; }
 
 static bool peer_has_all(const peer *p) { return p->fin_at && p->got > p->fin_at; }
@@ -64,7 +60,7 @@ static uint16_t peer_window(peer *p) {
 
 static void peer_segment(peer *p, uint32_t at, uint32_t len, uint8_t flags) {
     uint8_t frame[EDGEOS_SLOT_SIZE], data[SEGMENT_DATA_MAX];
-    stream_fill(data, p->flow, p->iss + at, len);
+    stream_fill(data, p->path.port, p->iss + at, len);
     segment s = {.seq = p->iss + at, .ack = p->synced ? p->irs + p->got : 0, .len = len, .window = peer_window(p),
                  .scale = -1, .flags = flags, .options = p->options, .data = data};
     if (p->synced) s.flags |= FLAG_ACK, p->unacknowledged = 0, p->ack_at = HOST_NEVER;

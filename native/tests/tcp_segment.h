@@ -22,11 +22,17 @@ typedef struct segment {
     int8_t scale;         /* below 0: no such option */
     uint8_t flags;
     uint8_t options; /* bytes of further options, with which the guest has nothing to do */
+    uint8_t raw_len; /* bytes of `raw`, at most 40: options as they are, instead of all others */
+    const uint8_t *raw;
     uint8_t padding; /* bytes behind the datagram, as Ethernet's shortest frame has them */
     const uint8_t *data;
 } segment;
 
 static const uint8_t segment_macs[2][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}; /* client, server */
+
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+static uint32_t most(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 static void put16(uint8_t *at, uint32_t value) {
     at[0] = (uint8_t)(value >> 8);
@@ -94,7 +100,12 @@ static uint8_t *put_ip(uint8_t *ip, const path *p, uint32_t payload) {
 }
 
 static uint32_t put_options(uint8_t *at, const segment *s) {
-    uint32_t n = 0;
+    uint32_t n = s->raw_len;
+    if (n) {
+        memcpy(at, s->raw, n);
+        while (n % 4) at[n++] = 0;
+        return n;
+    }
     if (s->mss) {
         at[0] = 2, at[1] = 4;
         put16(at + 2, s->mss);

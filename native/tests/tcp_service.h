@@ -1,6 +1,6 @@
 /* tcp_service.h: the service behind the guest's TCP, and a ledger of what it was told, got and sent on each flow.
  *
- * The byte of a client's stream at a sequence number is always the same for a flow, so what arrives can be checked
+ * The byte of a client's stream at a sequence number is always the same for its port, so what arrives can be checked
  * wherever it started. The program that includes this defines service_event(), which gives the verdict.
  */
 #ifndef TEST_TCP_SERVICE_H
@@ -22,15 +22,15 @@ static ledger ledgers[HOST_FLOWS];
 
 static int service_event(ledger *l, edgeos_message *m);
 
-static uint8_t stream_byte(uint64_t flow, uint32_t seq) {
-    uint32_t x = seq * 2654435761u + (uint32_t)flow * 40503u;
+static uint8_t stream_byte(uint16_t port, uint32_t seq) {
+    uint32_t x = seq * 2654435761u + port * 40503u;
     x ^= x >> 15;
     x *= 2246822519u;
     return (uint8_t)(x >> 24);
 }
 
-static void stream_fill(uint8_t *to, uint64_t flow, uint32_t seq, uint32_t len) {
-    for (uint32_t i = 0; i < len; i++) to[i] = stream_byte(flow, seq + i);
+static void stream_fill(uint8_t *to, uint16_t port, uint32_t seq, uint32_t len) {
+    for (uint32_t i = 0; i < len; i++) to[i] = stream_byte(port, seq + i);
 }
 
 /* Forgets all of them, or one that begins anew. */
@@ -105,7 +105,7 @@ static void check_open(ledger *l, const edgeos_message *m) {
 static void check_data(ledger *l, const edgeos_message *m) {
     HOST_CHECK(m->len > 0 && m->len <= m->capacity);
     for (uint32_t i = 0; i < m->len; i++)
-        HOST_CHECK(m->data[i] == stream_byte(l->flow, l->origin + l->received + i));
+        HOST_CHECK(m->data[i] == stream_byte(l->path.port, l->origin + l->received + i));
     l->received += m->len;
 }
 

@@ -168,6 +168,15 @@ static uint32_t tcp_store_whole(uint16_t first, uint32_t seq) {
     return seq;
 }
 
+/* Where the last piece ends, or `seq` if that is further. */
+static uint32_t tcp_store_end(uint16_t first, uint32_t seq) {
+    for (uint16_t at = first; at != TCP_NO_BLOCK; at = tcp.blocks[at].next) {
+        const uint32_t end = tcp.blocks[at].seq + tcp.blocks[at].len;
+        if (tcp_distance(seq, end) > 0) seq = end;
+    }
+    return seq;
+}
+
 static void tcp_store_drop_first(uint16_t *first) {
     const uint16_t block = *first;
     *first = tcp.blocks[block].next;

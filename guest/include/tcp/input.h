@@ -125,8 +125,9 @@ static void tcp_take_next(struct tcp_connection *c, struct tcp_segment *s, uint3
 /* Bytes and FIN of a segment that has been trimmed. */
 static void tcp_take_payload(struct tcp_connection *c, struct tcp_segment *s, uint32_t capacity) {
     if (s->flags & TCP_FIN && !c->fin_known) {
-        c->fin_known = true;
         c->fin = s->seq + s->len;
+        if (tcp_store_end(c->stored, c->fin) != c->fin) return; /* bytes behind it have come */
+        c->fin_known = true;
     }
     if (c->fin_known && tcp_distance(c->fin, s->seq + s->len) > 0) return; /* bytes behind the end */
     if (s->seq == c->received && c->delivered == c->received && tcp_takes_answers(c)) tcp_take_next(c, s, capacity);
