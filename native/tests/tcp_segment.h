@@ -30,9 +30,9 @@ typedef struct segment {
 
 static const uint8_t segment_macs[2][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}; /* client, server */
 
-static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static inline uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-static uint32_t most(uint32_t a, uint32_t b) { return a > b ? a : b; }
+static inline uint32_t most(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 static void put16(uint8_t *at, uint32_t value) {
     at[0] = (uint8_t)(value >> 8);

@@ -39,7 +39,7 @@ static void ledger_clear(ledger *l) {
     *l = (ledger){.flow = (uint64_t)(l - ledgers)};
 }
 
-static void ledgers_clear(void) {
+static inline void ledgers_clear(void) {
     for (ledger *l = ledgers; l < ledgers + HOST_FLOWS; l++) ledger_clear(l);
 }
 

@@ -34,7 +34,7 @@ static void host_sent(const uint8_t *frame, uint32_t len) {
 
 static void bring(client *c, uint8_t flags, uint32_t len) {
     uint8_t frame[EDGEOS_SLOT_SIZE], data[SEGMENT_DATA_MAX];
-    stream_fill(data, c->flow, c->seq, len);
+    stream_fill(data, c->path.port, c->seq, len);
     const segment s = {.seq = c->seq, .ack = flags & FLAG_ACK ? c->ack : 0, .len = len, .window = c->window, .scale = -1,
                        .mss = flags & FLAG_SYN ? 1460 : 0, .flags = flags, .data = data};
     host_receive(c->flow, frame, segment_write(frame, &c->path, &s));
