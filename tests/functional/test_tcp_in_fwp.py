@@ -306,6 +306,49 @@ def test_a_flood_of_openings_leaves_those_that_are_there(tmp_path: Path) -> None
         assert statistics.dropped["max_fwps"] > 0, statistics
 
 
+def test_fwps_are_free_again_when_their_connections_have_ended(tmp_path: Path) -> None:
+    """Also those whose service closes first, once late segments need not be feared any more."""
+    with serving("echo.c", tmp_path, isolate="flow", max_fwps=4) as service:
+        for number in range(100):
+            with service.connect(V6 if number % 2 else V4) as s:
+                assert exchange(s, b"a connection, an FWP") == b"a connection, an FWP"
+            service.wait_until(lambda: service.node.statistics().chain("service").live <= 3)
+        service.wait_until(lambda: service.node.statistics().chain("service").live == 0)
+        assert service.node.statistics().chain("service").activations == 100
+
+
+def test_an_fwp_waits_for_late_segments_when_the_service_has_closed_first(tmp_path: Path) -> None:
+    with serving("turn_away.c", tmp_path) as service:
+        with service.connect() as s:
+            assert is_cut_off(s)
+        time.sleep(0.5)
+        assert service.node.statistics().chain("service").live == 1
+        time.sleep(2)
+        assert service.node.statistics().chain("service").live == 0
+
+
+def test_a_client_keeps_its_fwp_while_any_connection_is_there(tmp_path: Path) -> None:
+    with serving("echo.c", tmp_path) as service:
+        with service.connect() as stays:
+            echo_all([service.connect() for _ in range(5)], 1000)
+            service.wait_until(lambda: service.counter("closed") == 5)
+            assert service.node.statistics().chain("service").live == 1
+            echo_all([stays], 1000)
+        service.wait_until(lambda: service.node.statistics().chain("service").live == 0)
+
+
+def test_one_connection_too_many_is_refused(tmp_path: Path) -> None:
+    with serving("echo.c", tmp_path, defines={"EDGEOS_TCP_CONNECTIONS": 4}) as service:
+        sockets = [service.connect() for _ in range(4)]
+        with pytest.raises(ConnectionRefusedError):
+            service.connect()
+        assert service.counter("tcp_refused") == 1
+        echo_all([service.connect(V4, 3)], 1000)  # another client's FWP
+        echo_all(sockets, 10_000)
+        service.wait_until(lambda: service.counter("closed") == 5)
+        echo_all([service.connect()], 1000)
+
+
 def test_idle_connections_use_no_cpu(tmp_path: Path) -> None:
     with serving("echo.c", tmp_path) as service:
         sockets = [service.connect(V4, number) for number in (2, 3, 4) for _ in range(10)]
