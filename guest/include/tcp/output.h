@@ -125,6 +125,7 @@ static void tcp_put_off(struct tcp_connection *c, const struct tcp_plan *p) {
     if (c->state == TCP_OVER) return; /* the peer's end will come again, and its time must not begin anew */
     if (p->aside) {
         c->repeat = true;
+        if (tcp_distance(c->sent, c->next) > 0) c->next = c->sent; /* the plan was ahead */
     } else if (tcp_distance(p->seq, c->next) > 0) {
         c->next = p->seq;
     }
