@@ -67,6 +67,19 @@ class Relay:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def lose_one(self, to_node: bool, which: Callable[[bytes], bool]) -> list[bytes]:
+        """Loses the next frame in a direction that is wanted; it will be in the list."""
+        lost: list[bytes] = []
+
+        def loses(direction: bool, frame: bytes) -> bool:
+            if lost or direction != to_node or not which(frame):
+                return False
+            lost.append(frame)
+            return True
+
+        self.loses = loses
+        return lost
+
     def close(self) -> None:
         self._ends = True
         self._thread.join()

@@ -7,7 +7,7 @@
 #include "tcp_link.h"
 
 #define SEEDS 3000u
-#define LIMIT_NS (600 * (uint64_t)1000000000)
+#define LIMIT_NS (200 * (uint64_t)1000000000)
 
 enum { ECHO, ECHO_BY_SEND, SOURCE, SINK, LEAVE, PLANS };
 

@@ -37,7 +37,9 @@ def echo_all(sockets: Sequence[socket.socket], count: int) -> None:
     """Each sends bytes of its own and ends, all at once; each gets back what it sent."""
     sent = [bytes_of(number, count) for number in range(len(sockets))]
     with ThreadPoolExecutor(len(sockets)) as pool:
-        assert list(pool.map(exchange, sockets, sent)) == sent
+        for number, got in enumerate(pool.map(exchange, sockets, sent)):
+            assert len(got) == count, number
+            assert got == sent[number], (number, next(i for i, byte in enumerate(got) if byte != sent[number][i]))
     for s in sockets:
         s.close()
 
@@ -174,20 +176,6 @@ def flags_of(frame: bytes) -> int:
     return frame[47] if frame[12:14] == b"\x08\x00" and frame[23] == 6 else 0
 
 
-def lose_first(service: Serving, to_node: bool, mask: int, flags: int) -> list[bytes]:
-    """Loses the first such frame; returns the list that it will be in."""
-    lost: list[bytes] = []
-
-    def loses(direction: bool, frame: bytes) -> bool:
-        if lost or direction != to_node or flags_of(frame) & mask != flags:
-            return False
-        lost.append(frame)
-        return True
-
-    service.relay.loses = loses
-    return lost
-
-
 @pytest.mark.parametrize(
     ("to_node", "mask", "flags"),
     [
@@ -200,7 +188,7 @@ def lose_first(service: Serving, to_node: bool, mask: int, flags: int) -> list[b
 )
 def test_a_lost_segment_of_begin_or_end(tmp_path: Path, to_node: bool, mask: int, flags: int) -> None:
     with serving("echo.c", tmp_path, relayed=True) as service:
-        lost = lose_first(service, to_node, mask, flags)
+        lost = service.relay.lose_one(to_node, lambda frame: flags_of(frame) & mask == flags)
         with service.connect() as s:
             assert exchange(s, b"all the same") == b"all the same"
         service.wait_until(lambda: service.counter("closed") == 1)

@@ -75,6 +75,21 @@ def test_its_answers_are_those_over_a_listener(tmp_path: Path) -> None:
             assert ask(ours, command, end) == ask(theirs, command, end)
 
 
+def test_a_client_that_comes_back_finds_its_data(tmp_path: Path) -> None:
+    """It is parked as soon as its last connection has ended, and what its TCP knows of time with it."""
+    with serving(MEMCACHED, tmp_path, relayed=True, template=ROOM, keep=True) as service:
+        for number in range(5):
+            with service.connect() as s:
+                assert ask(s, b"set k%d 0 0 1\r\n%d\r\n" % (number, number), b"STORED\r\n")
+                lost = service.relay.lose_one(False, lambda frame: b"END\r\n" in frame)
+                found = ask(s, b"get " + b" ".join(b"k%d" % n for n in range(number + 1)) + b"\r\n", b"END\r\n")
+                assert found.count(b"VALUE") == number + 1
+                assert len(lost) == 1
+            service.wait_until(lambda: service.node.statistics().chain("service").live == 0)
+        parking = service.node.statistics().chain("service").parking
+        assert (parking.parked, parking.resumed) == (5, 4)
+
+
 @pytest.mark.skipif(CAPABLE is None, reason="libmemcached's memccapable is not installed")
 def test_libmemcached_finds_it_capable(tmp_path: Path) -> None:
     """Text and binary, quiet commands too, over two connections of one client."""
