@@ -5,7 +5,8 @@
 // received, all without terms. The program is attached by a link that ends with the process. Native mode where the driver
 // has it, else generic; zero-copy where device and memory have it. Checksums that the sender left to its device (veth) are
 // finished for TCP and UDP. VLAN tags are kept. Packets are sent on the first queue. Owner: the worker's data-plane
-// thread. receive_overrun counts what found no frame or was larger than one. Needs CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF.
+// thread. receive_overrun counts what found no frame or was larger than one. Needs CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF,
+// and CAP_PERFMON with terms.
 #pragma once
 
 #include <memory>

@@ -24,7 +24,8 @@ int load(bpf_prog_type type, bpf_attach_type attach, const std::vector<bpf_insn>
 }
 
 const char* fix_for(int error) {
-  if (error == EPERM || error == EACCES) return "needs CAP_BPF and CAP_NET_ADMIN, and not in a user namespace: run as root";
+  if (error == EPERM) return "needs CAP_BPF and CAP_NET_ADMIN, and not in a user namespace: run as root";
+  if (error == EACCES) return "with `take` needs CAP_PERFMON too: run as root";
   if (error == ENOSYS) return "this kernel has no BPF (CONFIG_BPF_SYSCALL): use kind = \"afpacket\"";
   if (error == ENOMEM) return "raise the limit of locked memory: `ulimit -l`";
   return "AF_XDP needs Linux 5.10 or later with CONFIG_XDP_SOCKETS: use kind = \"afpacket\"";

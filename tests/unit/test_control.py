@@ -169,6 +169,15 @@ def test_each_manifest_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pyte
     assert run_directories(Path("edge.toml")) == [Path("/run/from-systemd")]
 
 
+def test_the_folder_from_systemd_is_a_link_for_dynamic_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "private").mkdir()
+    link = tmp_path / "edgeos"
+    link.symlink_to(tmp_path / "private")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(link))
+    with open_run_directory(Path("edge.toml")) as folder:
+        assert folder.path == tmp_path / "private"
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(EdgeosError, match=r"no node runs this manifest; start it with `edgeos up`"):
         connect(tmp_path / "edge.toml", tmp_path)

@@ -50,9 +50,9 @@ LOAD_SECONDS = 120.0
 _NOTES = (
     f"one message of {MESSAGE_BYTES} bytes is in flight on each connection; the load generators are C programs on a "
     "core of their own, and check every byte",
-    f"{TCP_FWPS}: past the kernel. It needs a device, CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, and takes the packets of "
-    "its service from the device by AF_XDP; each connection's FWP runs TCP for it. All others, edgeos' listener "
-    "among them, use the kernel's TCP, without privileges. Clients, link and cores are the same",
+    f"{TCP_FWPS}: past the kernel. It needs a device, CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON, and takes "
+    "the packets of its service from the device by AF_XDP; each connection's FWP runs TCP for it. All others, edgeos' "
+    "listener among them, use the kernel's TCP, without privileges. Clients, link and cores are the same",
     "tap: clients elsewhere, behind a router; the generator speaks TCP by itself behind a TAP device, so that the "
     "service's system does the service's part of TCP only, and what it does for a packet that arrives (with AF_XDP: a "
     "copy) is done on the generator's core",

@@ -135,9 +135,8 @@ def connect(manifest: Path, wanted: Path | None = None) -> ControlClient:
 
 def run_directories(manifest: Path) -> list[Path]:
     """Where the folder of a manifest may be, the best place first."""
-    given = os.environ.get("RUNTIME_DIRECTORY")
-    if given:
-        return [Path(given.split(":")[0])]
+    if given := _given():
+        return [given]
     resolved = os.path.realpath(manifest)
     name = f"{manifest.stem[:40]}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]}"
     return [base / name for base in _bases()]
@@ -148,8 +147,7 @@ def connect_only() -> ControlClient:
 
     Nodes with a `--run-dir` of their own are not found.
     """
-    given = os.environ.get("RUNTIME_DIRECTORY")
-    folders = [Path(given.split(":")[0])] if given else [path for base in _bases() for path in _folders(base)]
+    folders = [given] if (given := _given()) else [path for base in _bases() for path in _folders(base)]
     running = []
     for path in folders:
         with suppress(OSError):
@@ -164,6 +162,12 @@ def connect_only() -> ControlClient:
         raise EdgeosError("no node runs; start one with `edgeos up`, or say where it is with --manifest or --run-dir")
     names = ", ".join(sorted(name for name, _ in running))
     raise EdgeosError(f"{len(running)} nodes run ({names}); say which one with --manifest")
+
+
+def _given() -> Path | None:
+    """The folder that systemd made: for a dynamic user what is in /run is a link to it."""
+    given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return Path(given).resolve() if given else None
 
 
 def _folders(base: Path) -> list[Path]:

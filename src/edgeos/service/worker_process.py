@@ -48,6 +48,7 @@ class WorkerProcess:
         self._index: int | None = None
         self._core: int | None = None
         self._draining = False
+        self._stopping = False
         self._over = asyncio.Event()
         self._changes = asyncio.Lock()
         self._server = ControlServer(self._path, self._verbs())
@@ -178,6 +179,7 @@ class WorkerProcess:
     async def stop(self, request: Request) -> dict[str, Any] | None:
         """Ends. The last statistics, of a worker."""
         async with self._changes:
+            self._stopping = True
             last = await asyncio.to_thread(self._node.stop) if self._index is not None else None
             self._over.set()
         return None if last is None else last.as_dict()
@@ -192,7 +194,7 @@ class WorkerProcess:
                 heard = loop.time()
             elif loop.time() - heard >= self._patience():
                 break
-            if self._index is not None:
+            if self._index is not None and not self._stopping:
                 self._node.wait(0)  # raises when the data plane has failed
         if self._index is not None:
             await self._drain_alone()
