@@ -27,6 +27,7 @@ from edgeos.guest_build import build
 from edgeos.match import parse_match
 from edgeos.port import open_native_port
 from edgeos.settings import Grants, PortSettings
+from edgeos.testing import internet_checksum
 
 netns = pytest.importorskip("edgeos.netns", reason="needs pyroute2")
 
@@ -104,8 +105,7 @@ class Relay:
         if self.loses(to_node, frame) or chance() < self.lost:
             return
         if chance() < self.spoiled:
-            place = self._random.randrange(34, len(frame))
-            frame = frame[:place] + bytes([frame[place] ^ 1 << self._random.randrange(8)]) + frame[place + 1 :]
+            frame = self._spoil(frame)
         for _ in range(2 if chance() < self.doubled else 1):
             late = self._random.uniform(0.001, 0.01) if chance() < self.late else 0.0
             if self.delay + late == 0:
@@ -113,6 +113,12 @@ class Relay:
             else:
                 self._number += 1
                 heapq.heappush(self._flying, (time.monotonic() + self.delay + late, self._number, to_node, frame))
+
+    def _spoil(self, frame: bytes) -> bytes:
+        """Changes a bit, but never so that the checksum looks unfinished, which an AF_XDP port would then finish."""
+        place = self._random.randrange(34, len(frame))
+        spoiled = frame[:place] + bytes([frame[place] ^ 1 << self._random.randrange(8)]) + frame[place + 1 :]
+        return self._spoil(frame) if looks_unfinished(spoiled) else spoiled
 
     def _put(self, to_node: bool, frame: bytes) -> None:
         try:
@@ -122,6 +128,13 @@ class Relay:
                 os.write(self._tap, frame)
         except OSError:
             pass  # as a wire that is not there
+
+
+def looks_unfinished(frame: bytes) -> bool:
+    """True if the checksum of a frame with TCP is the sum of its pseudo header."""
+    addresses, tcp = (frame[26:34], 34) if frame[12:14] == b"\x08\x00" else (frame[22:54], 54)
+    pseudo = addresses + struct.pack("!HH", 6, len(frame) - tcp)
+    return frame[tcp + 16 : tcp + 18] == (0xFFFF ^ internet_checksum(pseudo)).to_bytes(2, "big")
 
 
 class Lab:
