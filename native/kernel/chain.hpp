@@ -143,8 +143,9 @@ struct alignas(64) ChainInstance {
   uint32_t oldest = 0;
   ChainInstance* more_idle = nullptr;  // neighbours in the chain's order of use
   ChainInstance* less_idle = nullptr;
-  bool untracked = false;  // has had packets that there was no entry for
-  bool leaving = false;    // ends as soon as no message of it is in flight
+  bool untracked = false;  // its guests may hold flows that there are no entries for
+  bool leaving = false;    // ends as soon as no message of it is in flight, but
+  uint64_t stays_until_ns = 0;  // not before: or one client could have its data parked and laid over FWPs without end
   Link<ChainInstance> leaving_link;
   // From either thread. Flow numbers are not used again, and 0 is none.
   uint32_t next_flow() {

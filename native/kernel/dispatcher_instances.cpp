@@ -20,6 +20,7 @@ uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_
       instance.untracked = true;
       return owner_entry;
     }
+    instance.untracked |= table_[instance.oldest].key.kind() == KeyKind::flow;
     erase_entry(instance, instance.oldest);
   }
   const uint32_t flow = instance.next_flow();
@@ -79,7 +80,7 @@ void Dispatcher::end_those_that_leave() {
   const uint64_t until_ns = monotonic_ns() + kRunNs;  // parking large memories takes long: the others in the next turn
   for (ChainInstance *instance = leaving_.front(), *next; instance != nullptr; instance = next) {
     next = LeavingList::next(*instance);
-    if (instance->in_flight > 0) continue;
+    if (instance->in_flight > 0 || instance->stays_until_ns > now_ns_) continue;
     let_stay(*instance);
     if (!may_end(*instance)) continue;
     instance->chain->counters.expired++;
@@ -131,9 +132,9 @@ void Dispatcher::expire(uint64_t now_ns, uint32_t most) {
 }
 
 uint64_t Dispatcher::next_expiry_ns() const {
-  for (const ChainInstance* i = leaving_.front(); i != nullptr; i = LeavingList::next(*i))
-    if (i->in_flight == 0) return now_ns_;
   uint64_t next = UINT64_MAX;
+  for (const ChainInstance* i = leaving_.front(); i != nullptr; i = LeavingList::next(*i))
+    if (i->in_flight == 0) next = std::min(next, std::max(now_ns_, i->stays_until_ns));
   for (const auto& chain : chains_) {
     const ChainInstance* i = chain->longest_idle();
     if (i == nullptr && chain->closed()) i = chain->longest_idle_connected();

@@ -41,6 +41,7 @@ inline constexpr uint64_t kSpinNs = 50'000;       // adaptive waiting: how long 
 inline constexpr uint64_t kRunNs = 500'000;       // guests run so long at most between two looks at the ports, and a turn more
 inline constexpr uint64_t kTurnNs = 200'000;      // what a client may use of each turn; what is beyond costs it turns to come
 inline constexpr uint64_t kDebtMaxNs = 1'000'000'000;  // and as much of that is remembered
+inline constexpr uint32_t kStayPerResume = 300;   // who was parked stays so many times as long as it took to come back
 inline constexpr uint64_t kConnectNs = 10'000'000'000;   // how long opening a connection to an upstream may take
 inline constexpr uint64_t kLingerNs = 5'000'000'000;     // how long a closed connection waits for its peer, without progress
 inline constexpr uint32_t kHotPagesMax = 16;      // pages of an FWP that are made present before it is activated

@@ -193,6 +193,7 @@ bool Parking::resume(std::unique_ptr<ParkedClient> client, ChainInstance& instan
   const uint64_t used_ns = monotonic_ns() - started_ns;
   chain.parking_times->resume.add(used_ns);
   owe(instance, used_ns);
+  instance.stays_until_ns = now_ns + used_ns * kStayPerResume;
   if (instance.tenant != nullptr) instance.tenant->charge_cpu(used_ns, now_ns);
   return true;
 }

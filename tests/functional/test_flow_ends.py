@@ -20,6 +20,7 @@ from edgeos import ChainSettings, Grants, NodeSettings, TemplateSettings, Tenant
 
 BACK = 0xFE
 OPS_MAX = 1024
+FLOWS_MAX = 1024  # of a client
 OWNER = 1  # entry of a client, beside those of its flows
 GRANT = Grants(timer=True, clock=True)
 MOVERS = ["inline", "dedicated"]
@@ -130,6 +131,19 @@ def test_a_client_whose_chain_keeps_it_is_parked() -> None:
         assert (live(made), parking.parked, parking.clients) == (0, 1, 1)
         assert forth(made, ask(1)) == [Stamp(3, 2, 0)]
         assert made.check().chain("edge").parking.resumed == 1
+
+
+def test_who_was_parked_is_not_parked_again_for_each_packet() -> None:
+    """Laying its data over an FWP and parking them again may take long: little of the time since it came back."""
+    with closing(keep=True) as made:
+        clock = testing.FakeClock(made.node)
+        for _ in range(20):
+            forth(made, ask(1, "c"))
+            assert made.check().chain("edge").parking.parked == 1
+        assert (live(made), made.node.statistics().flows) == (1, OWNER)
+        clock.advance(5)
+        made.settle()
+        assert (live(made), made.check().chain("edge").parking.parked) == (0, 2)
 
 
 @pytest.mark.parametrize("mover", MOVERS)
@@ -302,6 +316,17 @@ def test_packets_without_an_entry_keep_their_client() -> None:
         forth(made, ask(1, "a", 16, sport=15))
         assert live(made) == 1
         assert forth(made, ask(2, "c")) == [Stamp(2, 1, 0)]
+        assert live(made) == 1
+
+
+def test_flows_that_gave_way_keep_their_client() -> None:
+    """The guest may hold something of a flow that has no entry any more."""
+    with closing() as made:
+        for port in range(FLOWS_MAX + 1):
+            forth(made, ask(1, sport=port))
+        forth(made, ask(1, "a", 1000, sport=FLOWS_MAX), ask(1, "a", FLOWS_MAX + 1, sport=FLOWS_MAX))
+        forth(made, *(ask(1, "n", flow, sport=FLOWS_MAX) for flow in range(1000, FLOWS_MAX + 2)))
+        assert made.node.statistics().flows == OWNER
         assert live(made) == 1
 
 
