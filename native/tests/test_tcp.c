@@ -6,7 +6,9 @@
 #define EDGEOS_TCP 1
 #include "tcp_link.h"
 
+#ifndef SEEDS
 #define SEEDS 3000u
+#endif
 #define LIMIT_NS (200 * (uint64_t)1000000000)
 
 enum { ECHO, ECHO_BY_SEND, SOURCE, SINK, LEAVE, PLANS };

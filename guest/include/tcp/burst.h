@@ -57,7 +57,8 @@ static int tcp_packet(edgeos_message *m, bool more) {
         tcp_mark(c);
         return EDGEOS_DONE;
     }
-    m->len = tcp_proceed(c, m->data);
+    /* When memory comes free behind this message, more of the connection may leave, and must not overtake what is in the slot. */
+    m->len = tcp_proceed(c, tcp_starved ? NULL : m->data);
     return m->len ? EDGEOS_BACK : EDGEOS_DONE;
 }
 
