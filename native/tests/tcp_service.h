@@ -69,14 +69,14 @@ static inline uint32_t service_send(ledger *l, const uint8_t *data, uint32_t len
     return (uint32_t)taken;
 }
 
-static void service_finish(ledger *l) {
+static inline void service_finish(ledger *l) {
     const bool takes = ledger_takes(l);
     const int32_t done = edgeos_finish(l->flow);
     HOST_CHECK(!takes || done == 0);
     l->finished |= l->open;
 }
 
-static void service_close(ledger *l) {
+static inline void service_close(ledger *l) {
     const bool hears = l->open && !l->ended && !l->left;
     const int32_t done = edgeos_close(l->flow);
     HOST_CHECK(done == (hears ? 0 : -1));
