@@ -98,14 +98,16 @@ def check_consistency(findings: Findings, manifest: Manifest, names: Names) -> N
 
 def missing_devices(manifest: Manifest) -> list[str]:
     """A finding for each port whose network device does not exist now; a TAP device is made when it is opened."""
-    # Not from /sys/class/net, which shows the namespace in which it was mounted instead of the caller's.
-    devices = sorted(name for _, name in socket.if_nameindex())
+    packet_ports = [port for port in manifest.ports if port.kind in ("afpacket", "afxdp")]
+    wanted = {port.name: port.device for port in packet_ports if isinstance(port.device, str)}
+    # Not from /sys/class/net, which shows the namespace in which it was mounted instead of the caller's. Asked for only
+    # when needed: a service that has listeners only may be without AF_NETLINK.
+    devices = sorted(name for _, name in socket.if_nameindex()) if wanted else []
     findings = Findings(manifest.path)
-    for port in manifest.ports:
-        if port.kind in ("afpacket", "afxdp") and isinstance(port.device, str) and port.device not in devices:
-            found = f"{shown(port.device)}, which does not exist"
-            problem = BadValueError(found, listed(devices), nearest(port.device, devices))
-            findings.report(f"port.{quoted(port.name)}", "device", problem)
+    for port, device in wanted.items():
+        if device not in devices:
+            problem = BadValueError(f"{shown(device)}, which does not exist", listed(devices), nearest(device, devices))
+            findings.report(f"port.{quoted(port)}", "device", problem)
     return findings.problems
 
 

@@ -612,6 +612,11 @@ def test_devices_are_looked_up_again(tmp_path: Path) -> None:
     assert missing_devices(manifest)[0].startswith('edge.toml: port.wan.device: found "veth0", which does not exist')
 
 
+def test_without_packet_ports_devices_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consistency.socket, "if_nameindex", lambda: pytest.fail("a service may be without AF_NETLINK"))
+    load(MANIFEST)
+
+
 @pytest.mark.parametrize(
     ("more", "warning"),
     [
