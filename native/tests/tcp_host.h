@@ -34,7 +34,7 @@ static struct {
     uint64_t random;
     uint32_t pending, emits, emit_bytes, drawn;
     uint32_t refusals; /* of 256 emits, how many find no room */
-    uint32_t packets_sent, dropped;
+    uint32_t packets_sent, dropped, refused;
     bool running, has_token, refuses_timers;
     uint32_t forgotten;        /* flows that it was asked to forget */
     uint8_t ended[HOST_FLOWS]; /* how often the guest has said of a flow that it is over */
@@ -95,8 +95,11 @@ static void host_reset(uint64_t seed) {
 int32_t edgeos_import_emit(uint32_t index, int32_t port, const void *data, uint32_t len) {
     HOST_CHECK(host.running && index < host.pending && port == EDGEOS_BACK && len <= EDGEOS_SLOT_SIZE);
     HOST_CHECK(host.emits == 0 || host_emissions[host.emits - 1].index <= index);
-    if (host.emits == HOST_EMITS_MAX || host.emit_bytes + len > HOST_EMIT_BYTES_MAX) return -1;
-    if (host.refusals && host_random(256) < host.refusals) return -1;
+    const bool full = host.emits == HOST_EMITS_MAX || host.emit_bytes + len > HOST_EMIT_BYTES_MAX;
+    if (full || (host.refusals && host_random(256) < host.refusals)) {
+        host.refused++;
+        return -1;
+    }
     host_emissions[host.emits].index = index;
     host_emissions[host.emits].len = len;
     memcpy(host_emissions[host.emits++].data, data, len);

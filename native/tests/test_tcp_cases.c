@@ -127,6 +127,17 @@ static void test_opening_anew(void) {
     HOST_CHECK(tcp.connection_count == 0);
 }
 
+/* All have to send again at once, and the host takes so many in a burst only: the others wait, and ask it no more. */
+static void test_many_that_are_refused(void) {
+    begin("many that are refused", echo);
+    for (uint64_t flow = 1; flow <= 100; flow++) {
+        client c = connect_client(flow);
+        say(&c, FLAG_ACK, 100);
+    }
+    wait_ms(300);
+    HOST_CHECK(sent_count == 100 && host.refused <= 2);
+}
+
 /* The host has no timer left for a while. */
 static void test_a_timer_that_is_refused(void) {
     begin("a timer that is refused", sink);
@@ -148,6 +159,7 @@ int main(void) {
     test_a_window_that_opens_behind_the_end();
     test_those_that_are_over_give_way();
     test_opening_anew();
+    test_many_that_are_refused();
     test_a_timer_that_is_refused();
     ledgers_clear();
     puts("all passed");

@@ -147,6 +147,7 @@ static int tcp_message(edgeos_message *m, bool more) {
 }
 
 TCP_EXPORT void edgeos_burst(uint32_t first, uint32_t count) {
+    tcp_no_room = false;
     for (uint32_t i = first; i < first + count; i++) {
         edgeos_message *m = &edgeos_messages[i];
         edgeos_current = i;

@@ -114,8 +114,11 @@ static uint32_t tcp_write_plan(struct tcp_connection *c, const struct tcp_plan *
     return tcp_write(frame, &c->headers, &o, tcp_sum(behind, o.options + p->len));
 }
 
+static bool tcp_no_room; /* the host takes no more in this burst */
+
 static bool tcp_emit(const uint8_t *frame, uint32_t len) {
-    return edgeos_import_emit(edgeos_current, EDGEOS_BACK, frame, len) == 0;
+    tcp_no_room = tcp_no_room || edgeos_import_emit(edgeos_current, EDGEOS_BACK, frame, len) != 0;
+    return !tcp_no_room;
 }
 
 static uint8_t tcp_frame[TCP_HEADERS_MAX + 8 + EDGEOS_TCP_SEGMENT];
@@ -141,6 +144,10 @@ static uint32_t tcp_output(struct tcp_connection *c, uint8_t *slot) {
     uint32_t len = 0;
     if (c->state == TCP_OPEN && tcp_window_is_news(c)) c->ack_due = true;
     while (tcp_plan_next(c, &plan)) {
+        if (tcp_no_room && !slot) { /* thousands of connections may find out in vain what they would send */
+            tcp_put_off(c, &plan);
+            return 0;
+        }
         if (len && !tcp_emit(frame, len)) {
             tcp_put_off(c, &plan);
             tcp_put_off(c, &written);
