@@ -18,6 +18,7 @@ uint32_t Dispatcher::add_flow(const FlowKey& key, uint64_t hash, uint32_t owner_
   if (instance.flow_count >= most || flow_entries_ >= max_flows_) {
     if (instance.flow_count == 0) {
       instance.untracked = true;
+      let_stay(instance);
       return owner_entry;
     }
     instance.untracked |= table_[instance.oldest].key.kind() == KeyKind::flow;

@@ -66,6 +66,20 @@ def test_a_source_may_set_its_own_slots(tmp_path: Path, cache: CodeCache) -> Non
     assert len(lines) == 1, lines
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"EDGEOS_TCP_CONNECTIONS": 3}, "a power of two from 1 to 4096"),
+        ({"EDGEOS_TCP_MEMORY": 15360}, "from 16384"),
+        ({"EDGEOS_TCP_SEGMENT": 1971}, "fit a slot"),
+        ({"EDGEOS_HEADROOM": 16}, "no room of the guest's in front"),
+    ],
+)
+def test_settings_that_tcp_cannot_have(tmp_path: Path, cache: CodeCache, setting: dict[str, int], words: str) -> None:
+    with pytest.raises(GuestError, match=words):
+        build(write(tmp_path, "guest.c", FORWARD), defines=setting, tcp=True, cache=cache)
+
+
 def test_several_sources_make_one_guest(tmp_path: Path, cache: CodeCache) -> None:
     first = write(tmp_path, "a.c", "#include <edgeos.h>\nint verdict(void);\n" + FORWARD.replace("0;", "verdict();"))
     second = write(tmp_path, "b.c", "int verdict(void);\nint verdict(void) { return 1; }\n")

@@ -32,6 +32,7 @@ _Static_assert(EDGEOS_TCP_MEMORY >= 16384 && EDGEOS_TCP_MEMORY <= 67108864 - 102
                "EDGEOS_TCP_MEMORY must be a multiple of 1024, from 16384 to less than 64 MiB");
 _Static_assert(EDGEOS_TCP_SEGMENT >= 536 && EDGEOS_TCP_SEGMENT + 78 <= EDGEOS_SLOT_SIZE,
                "EDGEOS_TCP_SEGMENT must be 536 or more, and fit a slot with its headers (78)");
+_Static_assert(EDGEOS_HEADROOM == 0, "EDGEOS_TCP has no room of the guest's in front of what it hands over");
 #ifdef EDGEOS_OWN_BURST
 #error "EDGEOS_TCP has a burst of its own: define edgeos_handle instead"
 #endif
