@@ -155,6 +155,8 @@ class Lab:
         self.relay = stack.enter_context(_closing(Relay(tap, self.raw()))) if relayed else None
 
     def _open_tap(self) -> int:
+        if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+            pytest.skip("/dev/net/tun is not open to this user")
         with self.client.entered():
             tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
             fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", b"eth0", _IFF_TAP | _IFF_NO_PI))

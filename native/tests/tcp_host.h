@@ -127,10 +127,10 @@ int32_t edgeos_import_random(void *data, uint32_t len) {
 }
 
 /* Whether the flow is asked to be forgotten because nothing but noise came of it: here its next packet has the same number. */
-static bool host_is_noise(uint32_t index) {
+static bool host_is_noise(uint32_t index, uint64_t flow) {
     struct tcp_segment s;
     edgeos_message *m = &edgeos_messages[index];
-    return m->kind == EDGEOS_PACKET && !tcp_read(&s, m->data, m->len);
+    return m->kind == EDGEOS_PACKET && !tcp_has_host_flow(flow) && !tcp_read(&s, m->data, m->len);
 }
 
 /* All that is asked of a flow is to forget it. */
@@ -138,7 +138,7 @@ int32_t edgeos_import_stream(uint32_t index, uint64_t flow, int32_t to, int32_t 
     HOST_CHECK(host.running && index < host.pending && flow > 0 && flow < HOST_FLOWS);
     HOST_CHECK(to == EDGEOS_BACK && kind == EDGEOS_CLOSED && data == NULL && len == 0);
     host.forgotten++;
-    if (!host_is_noise(index) && host.ended[flow] < UINT8_MAX) host.ended[flow]++;
+    if (!host_is_noise(index, flow) && host.ended[flow] < UINT8_MAX) host.ended[flow]++;
     return 0;
 }
 
