@@ -214,12 +214,12 @@ class Chain {
   void retire() { retired_ = true; }
   bool retired() const { return retired_; }
   bool is_wire() const { return spec_.stages.empty(); }
-  // It has an entry at a port for packets. Before anything of it runs.
+  // It has an entry at a port for packets, from now on.
   void enter_by_packets() {
-    if (closes_flows_ && !ends_flows_) ends_flows_ = true;
+    if (closes_flows_) ends_flows_.store(true, std::memory_order_relaxed);
   }
   // Its guests may say that a flow of packets is over. From either thread.
-  bool ends_flows() const { return ends_flows_; }
+  bool ends_flows() const { return ends_flows_.load(std::memory_order_relaxed); }
   uint64_t memory() const { return memory_; }  // bytes of a new instance's FWPs
   // FWPs that it may still bind, now or later.
   uint64_t places() const { return retired_ ? instances_ * spec_.stages.size() : is_wire() ? 0 : spec_.max_fwps; }
@@ -272,7 +272,7 @@ class Chain {
   bool closed_ = false;
   bool retired_ = false;
   bool closes_flows_ = false;  // its guests import the call
-  bool ends_flows_ = false;
+  std::atomic<bool> ends_flows_ = false;
   uint64_t touch_grain_ns_;
   uint64_t memory_ = 0;
   Order idle_;
