@@ -2,12 +2,14 @@
  *
  *     echo_load PORT CONNECTIONS BYTES WARM_UP_MS MILLISECONDS
  *
- * All connections are made before the first message. Each message is checked byte by byte when it is back. Prints: messages,
+ * A connection is open when its first message is back, and only OPENING_MAX are being opened at a time, so that nobody's
+ * backlog overflows; then all send. Each message is checked byte by byte when it is back. Prints: messages,
  * elapsed ns, median and 99th percentile of the time a message took (ns), and the share of one core that this program used.
  * Status 1, saying why, when the service refuses, ends or spoils a connection, or none answers for ten seconds.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -15,7 +17,7 @@
 
 #include "echo_messages.h"
 
-enum { EVENTS = 512 };
+enum { EVENTS = 512, OPENING_MAX = 128 };
 
 struct connection {
     int fd;
@@ -26,6 +28,7 @@ struct connection {
 
 static uint32_t bytes;
 static int answered; /* connections whose first message is back */
+static bool sending; /* each message that is back is followed by the next */
 
 static double cpu_s(void) {
     struct rusage used;
@@ -65,7 +68,7 @@ static void drive(int queue, uint64_t until_ns, int measured) {
             const uint64_t now = now_ns();
             answered += c->number == 1;
             if (measured) take_sample(now - c->sent_ns);
-            send_next(c, now);
+            if (sending) send_next(c, now);
         }
     }
 }
@@ -94,9 +97,12 @@ int main(int argc, char **argv) {
         all[i].fd = fd;
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
         if (epoll_ctl(queue, EPOLL_CTL_ADD, fd, &event) != 0) fail_with_errno("epoll_ctl");
+        send_next(&all[i], now_ns());
+        while (answered + OPENING_MAX <= i) drive(queue, now_ns() + 1000u, 0);
     }
+    while (answered < count) drive(queue, now_ns() + 1000u, 0);
+    sending = true;
     for (int i = 0; i < count; i++) send_next(&all[i], now_ns());
-    while (answered < count) drive(queue, now_ns() + 1000000u, 0); /* before that, some may still wait to be accepted */
     drive(queue, now_ns() + (uint64_t)atoll(argv[4]) * 1000000u, 0);
     const uint64_t begin_ns = now_ns();
     const double cpu_before = cpu_s();
