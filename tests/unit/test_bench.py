@@ -336,6 +336,12 @@ def test_a_crowds_lives_end_when_they_should():
     assert len(set(loop)) > crowd.live_max
 
 
+def test_a_crowd_begins_with_its_first_client_and_not_amid_lives():
+    loop = Crowd(rate=1000, lifetime_ns=60_000_000, messages=4, seconds=1).loop()
+    known = [len({frame for frame, _ in loop[:end]}) for end in range(4, 400, 4)]
+    assert known == list(range(1, 100))
+
+
 def test_figures_of_live_clients_are_medians_a_client():
     def held(pages: int) -> dict[str, int]:
         return {"rss": 4096 * pages, "pss": 4096 * pages, "page_tables": 0}

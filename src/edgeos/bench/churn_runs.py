@@ -58,12 +58,16 @@ class Crowd:
         return min(LIVE_MOST, int(SPARE * self.live) + self.rate * LATE_NS // SECOND_NS + 64)
 
     def loop(self) -> list[tuple[bytes, int]]:
-        """The messages in their order; a client's address comes again when it is sure to have left."""
+        """The messages in their order; a client's address comes again when it is sure to have left.
+
+        It begins with the first client alone, who stands in for those that would be amid their lives: as long as
+        nobody knows them they would be new, and so many more than `rate`.
+        """
         clients = 2 * self.live_max
         gap = self.gap_ns * self.rate // SECOND_NS  # in clients
         packets = [udp_packet(address(client), "192.0.2.1", bytes(22)) for client in range(clients)]
         return [
-            (packets[(begun - message * gap) % clients], 0)
+            (packets[max(0, begun - message * gap)], 0)
             for begun in range(clients)
             for message in range(self.messages)
         ]
