@@ -19,7 +19,7 @@ MESSAGES = 4
 SECOND_NS = 1_000_000_000
 SPARE = 1.3  # room for clients that leave a little late, and for a generator that catches up
 LATE_NS = 100_000_000
-"""That much later some leave, whatever the lifetime: when the system disturbs, and while the first FWPs are still made."""
+"""So much later some leave, whatever the lifetime: when the system disturbs, and while the first FWPs are made."""
 
 LIVE_MOST = 15_000
 """Clients at a time for which a run makes room: as many as must live at once, see `bench density`."""

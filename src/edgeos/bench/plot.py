@@ -96,21 +96,21 @@ def _listen(results: Mapping[str, Any]) -> Figure:
     links = [link for link in ("tap", "loopback") if any(row["link"] == link for row in results["loads"])]
     figure = Figure(figsize=(9, 4 * len(links)), layout="constrained")
     kinds = (("messages_per_second", "messages a second"), ("p99_ns", "99th percentile of a message's time, ns"))
+    subjects = dict.fromkeys(row["subject"] for row in results["loads"])
     for position, (link, (key, label)) in enumerate(product(links, kinds), start=1):
         axes = figure.add_subplot(len(links), len(kinds), position)
-        of_link = [row for row in results["loads"] if row["link"] == link]
-        for subject in dict.fromkeys(row["subject"] for row in of_link):
-            rows = [row for row in of_link if row["subject"] == subject]
-            width = 2.5 if subject in NODES else 1.0
+        for number, subject in enumerate(subjects):  # each has its colour over all links
+            rows = [row for row in results["loads"] if (row["link"], row["subject"]) == (link, subject)]
+            look: dict[str, Any] = {"color": f"C{number}", "linewidth": 2.5 if subject in NODES else 1.0}
             connections = [row["connections"] for row in rows]
-            axes.plot(connections, [row[key] for row in rows], marker="o", label=subject, linewidth=width)
+            axes.plot(connections, [row[key] for row in rows], marker="o", label=subject, **look)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_title(link)
         axes.set_xlabel("connections")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
