@@ -67,9 +67,7 @@ class Crowd:
         gap = self.gap_ns * self.rate // SECOND_NS  # in clients
         packets = [udp_packet(address(client), "192.0.2.1", bytes(22)) for client in range(clients)]
         return [
-            (packets[max(0, begun - message * gap)], 0)
-            for begun in range(clients)
-            for message in range(self.messages)
+            (packets[max(0, begun - message * gap)], 0) for begun in range(clients) for message in range(self.messages)
         ]
 
 
