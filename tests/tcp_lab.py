@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from privileges import MAY_OPEN_TAP, needs_tap, needs_xdp
 
 import edgeos
 from edgeos.guest_build import build
@@ -41,13 +42,7 @@ GUESTS = Path(__file__).resolve().parent / "guests"
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _FRAME_MAX = 2048
 
-needs_afxdp = [
-    pytest.mark.privileged,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
-        reason="AF_XDP needs root of the machine",
-    ),
-]
+needs_afxdp = [pytest.mark.privileged, needs_xdp]
 
 
 class Relay:
@@ -155,8 +150,8 @@ class Lab:
         self.relay = stack.enter_context(_closing(Relay(tap, self.raw()))) if relayed else None
 
     def _open_tap(self) -> int:
-        if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-            pytest.skip("/dev/net/tun is not open to this user")
+        if not MAY_OPEN_TAP:
+            pytest.skip(needs_tap.kwargs["reason"])
         with self.client.entered():
             tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
             fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", b"eth0", _IFF_TAP | _IFF_NO_PI))

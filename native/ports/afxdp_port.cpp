@@ -32,7 +32,7 @@ void listen_to(const std::string& device, int set, int fd) {
   epoll_event event{};
   event.events = EPOLLIN;
   if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) < 0)
-    throw_errno(device, "cannot wait for packets", "raise the limit of open files: `ulimit -n`");
+    throw_errno(device, "cannot wait for packets", "raise the limit of watches: `sysctl fs.epoll.max_user_watches`");
 }
 
 }  // namespace

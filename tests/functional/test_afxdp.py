@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import time
@@ -11,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from privileges import needs_xdp
 
 import edgeos
 from edgeos import _native
@@ -24,15 +24,8 @@ netns = pytest.importorskip("edgeos.netns", reason="needs pyroute2")
 
 NEAR, FAR = "10.79.0.1", "10.79.0.2"
 SOL_PACKET, PACKET_AUXDATA = 263, 8
-MACHINE_ROOT = ["0", "0", "4294967295"]
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != MACHINE_ROOT,
-        reason="AF_XDP needs root of the machine",
-    ),
-]
+pytestmark = [pytest.mark.privileged, needs_xdp]
 
 
 class Cable:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from privileges import needs_xdp
 from service_harness import Service, eventually, is_alive, service
 from worker_lab import CLIENTS, NETWORKS, Lab, netns
 
@@ -21,7 +22,6 @@ from edgeos.bundle import unbundled
 from edgeos.service.control_client import ControlClient
 from edgeos.testing import udp_packet
 
-MACHINE_ROOT = ["0", "0", "4294967295"]
 SERVERS = {"v4": NETWORKS[socket.AF_INET][1], "v6": NETWORKS[socket.AF_INET6][1]}
 WAIT_SECONDS = 30
 
@@ -47,13 +47,7 @@ match = "udp dst port 53"
 chain = "edge"
 """
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != MACHINE_ROOT,
-        reason="AF_XDP needs root of the machine",
-    ),
-]
+pytestmark = [pytest.mark.privileged, needs_xdp]
 
 
 @pytest.fixture

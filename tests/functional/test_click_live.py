@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from privileges import needs_tap
 
 pytest.importorskip("edgeos.netns", reason="needs pyroute2")
 
@@ -17,7 +18,7 @@ from click_lab import Lab, iperf, iperf_server, lab, name_server, needs, web_ser
 pytestmark = [
     pytest.mark.privileged,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces"),
-    pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="/dev/net/tun is not there"),
+    needs_tap,
 ]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from privileges import needs_xdp
 
 from edgeos import Node, load_manifest
 
@@ -20,15 +21,8 @@ netns = pytest.importorskip("edgeos.netns", reason="needs pyroute2")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HERE, CLIENT = "10.77.0.1", "10.77.0.2"
 TIMEOUT = 10.0
-MACHINE_ROOT = ["0", "0", "4294967295"]
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != MACHINE_ROOT,
-        reason="AF_XDP needs root of the machine",
-    ),
-]
+pytestmark = [pytest.mark.privileged, needs_xdp]
 
 
 class Client:

@@ -6,7 +6,6 @@ Without root the whole file runs once more inside a user namespace, where the sy
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import shutil
 import socket
@@ -19,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from privileges import IS_ROOT, needs_tap, needs_xdp
 
 import edgeos
 from edgeos.settings import NodeSettings, PortSettings
@@ -30,7 +30,6 @@ SERVER = ("10.78.0.1", "fd00:78::1")
 PORT = 7878
 LIMIT_SECONDS = 10
 TRANSFER_BYTES = 8 << 20
-IS_ROOT = os.geteuid() == 0
 USER_NAMESPACE = ["unshare", "--user", "--map-root-user", "--net"]
 
 pytestmark = pytest.mark.privileged
@@ -38,19 +37,10 @@ as_root = pytest.mark.skipif(not IS_ROOT, reason="runs inside a user namespace, 
 needs_ping = pytest.mark.skipif(not shutil.which("ping"), reason="ping is not installed (apt-get install iputils-ping)")
 
 
-def may_open_tap() -> bool:
-    return os.access("/dev/net/tun", os.R_OK | os.W_OK)
-
-
-def may_use_xdp() -> bool:
-    """AF_XDP asks for privileges that a user namespace does not give."""
-    return IS_ROOT and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
-
-
 KINDS = [
     "afpacket",
-    pytest.param("afxdp", marks=pytest.mark.skipif(not may_use_xdp(), reason="AF_XDP needs root of the machine")),
-    pytest.param("tap", marks=pytest.mark.skipif(not may_open_tap(), reason="/dev/net/tun is not open to this user")),
+    pytest.param("afxdp", marks=needs_xdp),
+    pytest.param("tap", marks=needs_tap),
 ]
 
 LAID_KINDS = KINDS[:2]
@@ -364,7 +354,7 @@ def test_a_device_that_is_down(lab: Lab, kind: str) -> None:
 
 
 @as_root
-@pytest.mark.skipif(not may_open_tap(), reason="/dev/net/tun is not open to this user")
+@needs_tap
 def test_a_tap_whose_name_is_taken(lab: Lab) -> None:
     lab.lay_cables()
     with pytest.raises(edgeos.PortError, match=r"port\.lan: .*choose another name"), lab.running("tap"):

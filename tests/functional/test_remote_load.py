@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import threading
@@ -10,17 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from privileges import IS_ROOT, needs_tap, needs_xdp
 
 from edgeos.bench import listen
 from edgeos.bench.listen_links import TapLink, tap_link
 from edgeos.bench.listen_subjects import BARE, LISTENER, PROCESSES, TCP_FWPS, Services
 from edgeos.bench.programs import Programs
-from edgeos.errors import EdgeosError, PortError
+from edgeos.errors import EdgeosError
 
 pytest.importorskip("edgeos.netns", reason="needs pyroute2")
 pytestmark = [
     pytest.mark.privileged,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces"),
+    pytest.mark.skipif(not IS_ROOT, reason="needs root, for network namespaces"),
+    needs_tap,
 ]
 
 SHORT = listen.Plan(connections=(), repetitions=1, warm_up_ms=20, milliseconds=200)
@@ -38,11 +39,8 @@ def programs() -> Iterator[Programs]:
 
 @pytest.fixture(scope="module")
 def link(programs: Programs) -> Iterator[TapLink]:
-    try:
-        with tap_link(programs) as found:
-            yield found
-    except EdgeosError as error:
-        pytest.skip(str(error))
+    with tap_link(programs) as found:
+        yield found
 
 
 @contextmanager
@@ -160,12 +158,10 @@ def test_the_services_of_the_benchmark_answer_clients_elsewhere(link: TapLink, p
             assert listen.measure(link, port, 100, SHORT).rate > 0
 
 
+@needs_xdp
 def test_fwps_that_speak_tcp_answer_clients_elsewhere_time_after_time(link: TapLink, programs: Programs):
     """Each time the device's queue has to be free again at once; that each connection had an FWP is checked within."""
     services = Services(programs)
     for _ in range(3):
-        try:
-            with services.started(TCP_FWPS, link, 100) as port:
-                assert listen.measure(link, port, 100, SHORT).rate > 0
-        except PortError as error:
-            pytest.skip(str(error))
+        with services.started(TCP_FWPS, link, 100) as port:
+            assert listen.measure(link, port, 100, SHORT).rate > 0

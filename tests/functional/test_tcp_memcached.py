@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from libmemcached import check_capable, memccapable, needs_memccapable
 from memcached_node import ask
 from memcached_node import serving as listening
 from pymemcache import Client
@@ -17,7 +17,6 @@ from tcp_lab import PORT, SERVER, Serving, needs_afxdp, serving
 
 from edgeos.share import share
 
-CAPABLE = next((found for name in ("memccapable", "memcapable") if (found := shutil.which(name))), None)
 MEMCACHED = share("appliances", "memcached", "memcached.c")
 ROOM = {"memory": 8 << 20}
 
@@ -90,12 +89,8 @@ def test_a_client_that_comes_back_finds_its_data(tmp_path: Path) -> None:
         assert (parking.parked, parking.resumed) == (5, 4)
 
 
-@pytest.mark.skipif(CAPABLE is None, reason="libmemcached's memccapable is not installed")
+@needs_memccapable
 def test_libmemcached_finds_it_capable(tmp_path: Path) -> None:
     """Text and binary, quiet commands too, over two connections of one client."""
     with serving(MEMCACHED, tmp_path, template=ROOM) as service:
-        command = [str(CAPABLE), "-h", SERVER[socket.AF_INET], "-p", str(PORT), "-t", "20"]
-        found = service.lab.client.run(command, timeout=60)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "All tests passed" in found.stdout
-    assert "[fail]" not in found.stdout
+        check_capable(service.lab.client.run(memccapable(SERVER[socket.AF_INET], PORT), timeout=60))

@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from privileges import needs_xdp
 
 from edgeos import _native
 from edgeos.match import Match, parse_match
@@ -27,13 +27,7 @@ INSTRUCTIONS_MAX = 2048  # of the largest program; the kernel allows 4,096 witho
 
 libc = ctypes.CDLL(None, use_errno=True)
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
-        reason="loading BPF programs needs root of the machine",
-    ),
-]
+pytestmark = [pytest.mark.privileged, needs_xdp]
 
 
 def bpf(command: int, attributes: bytes) -> tuple[int, bytes]:

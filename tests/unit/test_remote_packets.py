@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import threading
@@ -29,8 +28,6 @@ Spoil = Callable[[bytearray], object]
 
 @pytest.fixture(scope="module")
 def program() -> Iterator[Path]:
-    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
-        pytest.skip("needs a C compiler")
     with Programs() as programs:
         yield programs.make("remote_load")
 
