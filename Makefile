@@ -15,6 +15,9 @@ CMAKE = $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
 WASMTIME = EDGEOS_WASMTIME="$$($(BIN)/python -c 'from wasmtime import _ffi; print(_ffi.filename)')"
 BENCHMARKS := startup chain memory listen density churn scale ports
 LOCK_FREE_TESTS := test_executor test_spsc
+# Programs that some tests speak to, and their packages; those tests are skipped without.
+TEST_PROGRAMS := ip:iproute2 ping:iputils-ping curl:curl unshare:util-linux dig:bind9-dnsutils iperf3:iperf3 \
+  traceroute:traceroute memcached:memcached memcslap:libmemcached-tools
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -30,13 +33,13 @@ help: ## list these targets
 build: $(VENV)/.installed ## build the kernel and install the package, editable, in .venv
 
 demo: $(VENV)/.installed $(VENV)/.net ## ping, curl and a web server through an FWP chain for each client
-	@scripts/require ip:iproute2 ping:iputils-ping curl:curl unshare:util-linux || true
+	@scripts/require --some ip:iproute2 ping:iputils-ping curl:curl unshare:util-linux
 	@$(BIN)/python -m edgeos.demo
 
 test: pytest native ## all tests: Python's and the kernel's own
 
 pytest: $(VENV)/.installed $(VENV)/.dev
-	@scripts/require ping:iputils-ping curl:curl dig:bind9-dnsutils iperf3:iperf3 traceroute:traceroute || true
+	@scripts/require --some $(TEST_PROGRAMS)
 	@scripts/run-pytest $(BIN)/python
 
 native: build/native/.built
