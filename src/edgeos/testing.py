@@ -113,7 +113,9 @@ def _ip_packet(src: str, dst: str, protocol: int, segment: bytes, *, checksum_at
     if source.version != destination.version:
         raise ValueError(f"{src} and {dst} are of different versions of IP")
     pseudo = source.packed + destination.packed + struct.pack("!IHBB", len(segment), 0, 0, protocol)
-    checksum = internet_checksum(pseudo + segment) or 0xFFFF
+    checksum = internet_checksum(pseudo + segment)
+    if checksum == 0 and protocol == _UDP:  # where 0 says that there is none (RFC 768)
+        checksum = 0xFFFF
     segment = segment[:checksum_at] + struct.pack("!H", checksum) + segment[checksum_at + 2 :]
     if source.version == 4:
         header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0x4000, 64, protocol, 0)
